@@ -1,0 +1,274 @@
+"""The composition root: everything is made, wired and taken down here, and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import logging
+import os
+import signal
+import socket
+import ssl
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import uvicorn
+
+import cosyduplex
+from cosyduplex.messages import PCM_SAMPLE_RATES_HZ
+from cosyduplex_server.access import Gatekeeper
+from cosyduplex_server.audio.opus import opus_available
+from cosyduplex_server.audio.resample import Resampler
+from cosyduplex_server.config import Config
+from cosyduplex_server.engine.pool import WorkerPool
+from cosyduplex_server.engine.supervisor import EngineStartError, Supervisor
+from cosyduplex_server.errors import ConfigError
+from cosyduplex_server.gateway import Gateway
+from cosyduplex_server.http import make_app
+from cosyduplex_server.listener import DUPLEX_PATH, HttpProtocol, websocket_factory
+from cosyduplex_server.metrics import Metrics
+from cosyduplex_server.tls import make_tls_context
+
+log = logging.getLogger(__name__)
+
+EMBEDDED_VOICE_MODULE = "cosyduplex_espeak"
+MAX_VOICE_PROCESSES = 4
+# Workers elsewhere may come up after the gateway; it begins without them and says so.
+REMOTE_WORKERS_S = 5.0
+BACKLOG = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that takes calls.
+
+    Attributes:
+        urls: where, plain first.
+        gateway: its shared parts.
+    """
+
+    urls: tuple[str, ...]
+    gateway: Gateway
+
+    @property
+    def ws_url(self) -> str:
+        """Where the native protocol is, plain."""
+        return self.urls[0].replace("http", "ws", 1) + DUPLEX_PATH
+
+
+class _HttpServer(uvicorn.Server):
+    """uvicorn without its signal handlers, and with an event for having started."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are the application's."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Starts, and says so."""
+        await super().startup(sockets)
+        self.listening.set()
+
+    def stop(self) -> None:
+        """Ends `serve` shortly after."""
+        self.should_exit = True
+
+
+@asynccontextmanager
+async def run_server(config: Config) -> AsyncIterator[Running]:
+    """A server for as long as the block lasts; leaving it drains the sessions.
+
+    Raises:
+        ConfigError: a port is taken, a file cannot be used.
+        EngineStartError: the engine cannot start.
+    """
+    command, reason = _engine_command(config)
+    metrics = Metrics()
+    async with AsyncExitStack() as stack:
+        sockets = _bind_all(config)
+        for listening, _ in sockets:
+            stack.callback(listening.close)
+        pool = WorkerPool(on_stalled=lambda name: supervisor.kill(name) if supervisor else None)
+        gateway = Gateway(config, pool, Gatekeeper(config, time.time), metrics, reason)
+        stack.callback(gateway.close)
+        # HTTP first, so that /readyz can say "loading".
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        for listening, context in sockets:
+            server = await _listen(gateway, listening, context, tasks)
+            stack.callback(server.stop)
+        supervisor: Supervisor | None = None
+        if command is not None:
+            supervisor = await stack.enter_async_context(
+                Supervisor(command, on_ready=_counted(pool.add, metrics), num_workers=_num_processes(config))
+            )
+        stack.push_async_callback(pool.aclose)
+        if supervisor is not None:
+            await supervisor.start()
+            await pool.wait_ready()
+        else:
+            await _reach_workers(pool, config.workers)
+        await asyncio.to_thread(_warm_up, pool.description.sample_rate_hz)
+        stack.push_async_callback(gateway.drain, config.drain_timeout)
+        yield Running(tuple(_url(each, config.host, bool(tls)) for each, tls in sockets), gateway)
+
+
+def _warm_up(engine_hz: int) -> None:
+    """Does once, off the event loop, what the first session would wait for: libopus and the filters."""
+    opus_available()
+    for rate_hz in PCM_SAMPLE_RATES_HZ if engine_hz else ():
+        Resampler(engine_hz, rate_hz)
+
+
+def _bind_all(config: Config) -> list[tuple[socket.socket, ssl.SSLContext | None]]:
+    """The plain port and, where there is one, the secure port."""
+    sockets: list[tuple[socket.socket, ssl.SSLContext | None]] = [
+        (_bind(config.host, config.port, "port"), None)
+    ]
+    if config.tls_port and config.tls_cert is not None:
+        hosts = tuple(sorted({"localhost", "127.0.0.1", "::1", config.host, *config.allow_host}))
+        context = make_tls_context(config.tls_cert, config.tls_key, hosts)
+        sockets.append((_bind(config.host, config.tls_port, "tls_port"), context))
+    return sockets
+
+
+def _counted(add: Callable[[str, str], None], metrics: Metrics) -> Callable[[str, str], None]:
+    """Counts every start of a worker after its first."""
+    known: set[str] = set()
+
+    def on_ready(name: str, address: str) -> None:
+        if name in known:
+            metrics.engine_restarts.inc()
+        known.add(name)
+        add(name, address)
+
+    return on_ready
+
+
+def _bind(host: str, port: int, option: str) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except socket.gaierror:
+        raise ConfigError(f"host: there is no address called {host!r}") from None
+    except OSError as exc:
+        flag = "--" + option.replace("_", "-")
+        raise ConfigError(
+            f"{option} {port} on {host} cannot be used ({exc.strerror}): choose another with {flag}"
+        ) from None
+
+
+async def _listen(
+    gateway: Gateway,
+    listening: socket.socket,
+    context: ssl.SSLContext | None,
+    tasks: asyncio.TaskGroup,
+) -> _HttpServer:
+    server = _HttpServer(
+        uvicorn.Config(
+            make_app(gateway),
+            http=HttpProtocol,
+            ws=websocket_factory(gateway),  # type: ignore[arg-type]
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=5,
+            ssl_context_factory=None if context is None else lambda *_: context,
+        )
+    )
+    tasks.create_task(server.serve([listening]), name="http server")
+    await server.listening.wait()
+    return server
+
+
+async def _reach_workers(pool: WorkerPool, addresses: tuple[str, ...]) -> None:
+    for number, address in enumerate(addresses):
+        pool.add(f"worker{number}", address)
+    try:
+        await pool.wait_ready(REMOTE_WORKERS_S)
+    except TimeoutError:
+        log.warning("no engine worker answers yet; contexts are refused until one does")
+
+
+def _url(listening: socket.socket, host: str, secure: bool) -> str:
+    scheme = "https" if secure else "http"
+    port = listening.getsockname()[1]
+    shown = "127.0.0.1" if host == "0.0.0.0" else "::1" if host == "::" else host
+    return f"{scheme}://[{shown}]:{port}" if ":" in shown else f"{scheme}://{shown}:{port}"
+
+
+# --- which engine ------------------------------------------------------------------------------------
+
+
+def _engine_command(config: Config) -> tuple[list[str] | None, str]:
+    """The program of the local workers (`None`: they run elsewhere), and why this engine.
+
+    Raises:
+        EngineStartError: the engine that was asked for is not there.
+    """
+    if config.workers:
+        return None, "workers were named"
+    if config.engine == "upstream":
+        raise EngineStartError("--engine upstream needs --workers in this version")
+    if config.engine == "cosyvoice":
+        raise EngineStartError("CosyVoice is not part of this version: use --engine espeak")
+    if importlib.util.find_spec("espeakng_loader") is None:
+        raise EngineStartError(
+            "the embedded voice is not installed: run `pip install 'cosyduplex[server,voice]'`"
+        )
+    command = [sys.executable, "-m", EMBEDDED_VOICE_MODULE, "--exit-with-stdin"]
+    command += ["--log-format", config.log_format]
+    if config.engine == "espeak":
+        return command, "it was asked for"
+    if config.model_dir is not None:
+        return command, "CosyVoice is not part of this version, so --model-dir has no effect"
+    return command, "no --model-dir was given, so the embedded voice speaks"
+
+
+def _num_processes(config: Config) -> int:
+    return config.voice_processes or min(os.cpu_count() or 1, MAX_VOICE_PROCESSES)
+
+
+# --- serve -------------------------------------------------------------------------------------------
+
+
+async def serve(config: Config, say_ready: Callable[[Running], None]) -> None:
+    """Serves until SIGTERM or SIGINT, then drains.
+
+    Raises:
+        ConfigError: the configuration cannot be used.
+        EngineStartError: the engine cannot start.
+    """
+    for name in config.without_effect:
+        log.warning("option %s has no effect in this version", name)
+    async with run_server(config) as running:
+        told_to_stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, told_to_stop.set)
+        say_ready(running)
+        await told_to_stop.wait()
+        log.info("draining", extra={"sessions": len(running.gateway.sessions)})
+
+
+def ready_line(running: Running) -> str:
+    """One line with every URL, the engine, its voices and what needs no key."""
+    gateway = running.gateway
+    description = gateway.pool.description
+    engine = gateway.engine_name or "none yet"
+    doors = ", ".join(("healthz", "readyz", *gateway.config.open_door))
+    if not gateway.gatekeeper.has_keys:
+        doors = "all (no keys are set)"
+    urls = " ".join((*running.urls, running.ws_url))
+    return (
+        f"cosyduplex {cosyduplex.__version__} ready: {urls} · engine {engine} ({gateway.engine_reason}) · "
+        f"{len(description.voices)} voices · open doors: {doors}"
+    )

@@ -1,0 +1,1 @@
+"""From engine samples to wire frames: resampling, encoding, framing."""

@@ -1,0 +1,269 @@
+"""The command `cosyduplex`: options in, exit code out.
+
+0 normal, 2 usage or configuration, 3 the engine could not start, 1 anything else; each with one clear line on
+standard error. What a command needs is imported when it runs, so that the client's commands work without the
+server's dependencies.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+
+import cosyduplex
+
+USAGE_ERROR, ENGINE_ERROR, OTHER_ERROR = 2, 3, 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    # The resampler's products are small: BLAS threads would double their CPU and win nothing.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    arguments = _parser().parse_args(argv)
+    run: Callable[[argparse.Namespace], int] = arguments.run
+    try:
+        return run(arguments)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output is gone; Python would complain once more while flushing.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OTHER_ERROR
+    except ModuleNotFoundError as exc:
+        if exc.name is not None and exc.name.startswith("cosyduplex"):
+            raise
+        return _complain(
+            f"this command needs the server's packages ({exc.name} is missing): "
+            "run `pip install 'cosyduplex[server,voice]'`",
+            OTHER_ERROR,
+        )
+
+
+def _complain(message: str, exit_code: int) -> int:
+    print(f"cosyduplex: {message}", file=sys.stderr)
+    return exit_code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="cosyduplex", description="Speaks text while it is being written.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"cosyduplex {cosyduplex.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_serve(commands)
+    _add_say(commands)
+    _add_voices(commands)
+    _add_worker(commands)
+    _add_doctor(commands)
+    return parser
+
+
+def _add(commands: Any, name: str, run: Callable[[argparse.Namespace], int], text: str) -> Any:
+    command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+    command.set_defaults(run=run)
+    return command
+
+
+# --- serve -------------------------------------------------------------------------------------------
+
+
+def _add_serve(commands: Any) -> None:
+    serve = _add(commands, "serve", _serve, "Starts the server.")
+    # Loading the option table costs nothing but the standard library.
+    from cosyduplex_server.config import add_options
+
+    add_options(serve)
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    from cosyduplex_server import app, logs
+    from cosyduplex_server.config import load
+    from cosyduplex_server.engine.supervisor import EngineStartError
+    from cosyduplex_server.errors import ConfigError
+
+    try:
+        config = load(vars(arguments))
+        logs.set_up(config.log_format, config.log_level)
+        asyncio.run(app.serve(config, lambda running: _say_ready(running, config.log_format)))
+    except ConfigError as exc:
+        return _complain(str(exc), USAGE_ERROR)
+    except EngineStartError as exc:
+        return _complain(f"the engine could not start: {exc}", ENGINE_ERROR)
+    return 0
+
+
+def _say_ready(running: Any, log_format: str) -> None:
+    from cosyduplex_server.app import ready_line
+
+    if log_format == "json":
+        description = running.gateway.pool.description
+        line = {
+            "ready": True,
+            "version": cosyduplex.__version__,
+            "urls": [*running.urls, running.ws_url],
+            "engine": running.gateway.engine_name,
+            "reason": running.gateway.engine_reason,
+            "voices": len(description.voices),
+            "open_doors": list(running.gateway.config.open_door),
+        }
+        print(orjson.dumps(line).decode(), flush=True)
+        return
+    print(ready_line(running), flush=True)
+    print(
+        f"try:  echo 'Hello. 你好，世界。' | cosyduplex say --url {running.urls[0]} --out hello.wav",
+        flush=True,
+    )
+
+
+# --- say ---------------------------------------------------------------------------------------------
+
+
+def _add_say(commands: Any) -> None:
+    say = _add(commands, "say", _say, "Speaks text, or standard input as it arrives.")
+    say.add_argument("text", nargs="*", metavar="TEXT", help="what to say; standard input when left out")
+    say.add_argument(
+        "--out", metavar="FILE", help="a .wav or .opus file, or - for raw PCM on standard output"
+    )
+    say.add_argument("--voice", metavar="ID", help="which voice (see `cosyduplex voices list`)")
+    say.add_argument("--language", metavar="CODE", help="zh, en, …; found out from the text when left out")
+    say.add_argument("--speed", type=float, metavar="X", help="0.5 to 2")
+    say.add_argument("--pitch", type=float, metavar="SEMITONES", help="-12 to 12")
+    say.add_argument("--volume", type=float, metavar="GAIN", help="0 to 2")
+    say.add_argument("--sample-rate", type=int, metavar="HZ", help="of what is written")
+    say.add_argument(
+        "--marks", action="store_true", help="print each word with its time, one JSON object a line"
+    )
+    say.add_argument("--verbose", action="store_true", help="say how long the first audio took")
+    _add_server_address(say)
+
+
+def _add_server_address(command: Any) -> None:
+    command.add_argument(
+        "--url",
+        default=os.environ.get("COSYDUPLEX_URL"),
+        help="server to use, as http://127.0.0.1:8765; one is started for the moment when left out",
+    )
+    command.add_argument(
+        "--api-key", metavar="KEY", default=os.environ.get("COSYDUPLEX_API_KEY"), help="its key"
+    )
+
+
+def _say(arguments: argparse.Namespace) -> int:
+    from cosyduplex_server.say import SayOptions, say
+
+    options = SayOptions(
+        text=" ".join(arguments.text) if arguments.text else None,
+        out=arguments.out,
+        url=arguments.url,
+        api_key=arguments.api_key,
+        voice=arguments.voice,
+        language=arguments.language,
+        speed=arguments.speed,
+        pitch=arguments.pitch,
+        volume=arguments.volume,
+        sample_rate=arguments.sample_rate,
+        marks=arguments.marks,
+        verbose=arguments.verbose,
+    )
+    return asyncio.run(say(options, local_server=local_server))
+
+
+@asynccontextmanager
+async def local_server() -> AsyncIterator[str]:
+    """A server of this process's own, on a free loopback port; yields its URL."""
+    from cosyduplex_server import logs
+    from cosyduplex_server.app import run_server
+    from cosyduplex_server.config import Config
+
+    logs.set_up("text", "error")
+    async with run_server(Config(port=0, voice_processes=1, drain_timeout=0.5)) as running:
+        yield running.urls[0]
+
+
+# --- voices ------------------------------------------------------------------------------------------
+
+
+def _add_voices(commands: Any) -> None:
+    voices = _add(commands, "voices", _voices_list, "Shows the voices.")
+    actions = voices.add_subparsers(required=True, metavar="ACTION")
+    listing = _add(actions, "list", _voices_list, "Lists every voice; the first is the default.")
+    listing.add_argument("--json", action="store_true", help="print the server's answer as it is")
+    _add_server_address(listing)
+
+
+def _voices_list(arguments: argparse.Namespace) -> int:
+    from cosyduplex_server.voices import FetchError, fetch_voices
+
+    async def fetch() -> dict[str, Any]:
+        if arguments.url:
+            return await fetch_voices(arguments.url, arguments.api_key)
+        async with local_server() as url:
+            return await fetch_voices(url, None)
+
+    from cosyduplex_server.engine.supervisor import EngineStartError
+
+    try:
+        answer = asyncio.run(fetch())
+    except FetchError as exc:
+        return _complain(str(exc), OTHER_ERROR)
+    except EngineStartError as exc:
+        return _complain(f"the engine could not start: {exc}", ENGINE_ERROR)
+    if arguments.json:
+        print(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
+        return 0
+    for voice in answer["voices"]:
+        labels = ", ".join(f"{key}: {value}" for key, value in voice["labels"].items())
+        print(f"{voice['id']:12} {voice['language']:6} {voice['name']}  ({labels})")
+    return 0
+
+
+# --- worker ------------------------------------------------------------------------------------------
+
+
+def _add_worker(commands: Any) -> None:
+    worker = _add(commands, "worker", _worker, "Runs one engine worker, for `serve --workers ADDR`.")
+    worker.add_argument("--listen", required=True, metavar="ADDR", help="unix:PATH or HOST:PORT")
+    worker.add_argument("--engine", choices=["auto", "espeak"], default="auto", help="which engine")
+    worker.add_argument("--slots", type=int, metavar="N", help="contexts at a time")
+    worker.add_argument("--log-format", choices=["text", "json"], default="text", help="how log lines look")
+
+
+def _worker(arguments: argparse.Namespace) -> int:
+    command = [sys.executable, "-m", "cosyduplex_espeak", "--listen", arguments.listen]
+    command += ["--log-format", arguments.log_format]
+    if arguments.slots is not None:
+        command += ["--slots", str(arguments.slots)]
+    # The voice is a program of its own, under its own licence: it takes this one's place.
+    sys.stdout.flush()
+    os.execv(sys.executable, command)
+
+
+# --- doctor ------------------------------------------------------------------------------------------
+
+
+def _add_doctor(commands: Any) -> None:
+    doctor = _add(
+        commands, "doctor", _doctor, "Says what works on this machine, and what to do about the rest."
+    )
+    doctor.add_argument("--json", action="store_true", help="one JSON object a line")
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from cosyduplex_server.doctor import examine
+
+    findings = examine()
+    for finding in findings:
+        if arguments.json:
+            print(orjson.dumps(finding).decode())
+            continue
+        print(f"{finding.mark} {finding.name}: {finding.detail}")
+        if finding.solution:
+            print(f"    {finding.solution}")
+    return OTHER_ERROR if any(finding.level == "broken" for finding in findings) else 0

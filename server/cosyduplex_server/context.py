@@ -1,0 +1,555 @@
+"""One context: its text, its engine request, its audio, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from cosyduplex.errors import ErrorCode
+from cosyduplex.messages import (
+    ContextCancelled,
+    ContextDone,
+    ContextFlushed,
+    Marks,
+    NegotiatedAudio,
+    ServerMessage,
+    SpeechOptions,
+)
+from cosyduplex_server.audio.encode import ContextEncoder, EncodedFrame
+from cosyduplex_server.audio.negotiate import format_of
+from cosyduplex_server.engine.link import worker_pb2 as link
+from cosyduplex_server.engine.pool import EngineRefused, EngineStream, SpeakRequest
+from cosyduplex_server.errors import Failure
+from cosyduplex_server.pacing import PlaybackClock
+from cosyduplex_server.text.front import FlushPoint, Segment, TextFrontEnd
+from cosyduplex_server.transcript import Transcript
+
+if TYPE_CHECKING:
+    from cosyduplex_server.gateway import Gateway
+
+log = logging.getLogger(__name__)
+
+# Segments a worker may hold unspoken. Two keep it busy across a segment's end; more would only make the
+# text that a cancel throws away longer.
+SEGMENTS_AHEAD = 3
+# Audio a worker may have made that has not been sent: what one slow tick or a short stall needs.
+ENGINE_AHEAD_MS = 3000
+CREDIT_STEP_MS = 500
+# Frames in one write: 16 PCM frames of 20 ms at 24 kHz are 15 KB, a fair share of a socket's buffer.
+FRAMES_A_TURN = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContextSettings:
+    """How one context is spoken: the session's options with the context's own over them."""
+
+    voice: str
+    language: str
+    speech: SpeechOptions
+    markup: Literal["markdown", "plain"]
+
+
+@dataclass(slots=True)
+class _Flushed:
+    pass
+
+
+@dataclass(slots=True)
+class _Done:
+    stage_seconds: dict[str, float]
+
+
+class Outbox:
+    """What a context needs of its session; the session implements it."""
+
+    audio: NegotiatedAudio
+    max_ahead_ms: int
+
+    def emit(self, message: ServerMessage) -> None:
+        """Puts a message on its way."""
+        raise NotImplementedError
+
+    def emit_frame(self, context: Context, frame: EncodedFrame, duration_ms: float, *, last: bool) -> None:
+        """Puts a frame on its way."""
+        raise NotImplementedError
+
+    def pump(self) -> None:
+        """Something can be sent now."""
+        raise NotImplementedError
+
+    def spawn(self, context: Context, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Runs a context's work in the session's task group."""
+        raise NotImplementedError
+
+    def ended(self, context: Context, outcome: str) -> None:
+        """The context has sent its end."""
+        raise NotImplementedError
+
+
+class Context:
+    """One utterance stream of a session.
+
+    The session calls the verbs (`append`, `flush`, `end`, `cancel`) as messages come in, and `take` when
+    the socket can take something. Text is pulled through the front end as the engine has room for it, so
+    a long text costs nothing until it is due.
+    """
+
+    def __init__(
+        self,
+        context_id: str,
+        index: int,
+        settings: ContextSettings,
+        outbox: Outbox,
+        gateway: Gateway,
+        marks: bool,
+    ) -> None:
+        self.context_id = context_id
+        self.index = index
+        self.playback = PlaybackClock()
+        self._settings = settings
+        self._outbox = outbox
+        self._gateway = gateway
+        self._loop = asyncio.get_running_loop()
+        self._wants_marks = marks
+        self._front = TextFrontEnd(markup=settings.markup, language=settings.language)
+        self._transcript = Transcript()
+        self._stream: EngineStream | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._pending: deque[EncodedFrame | Marks | _Flushed | _Done | Failure] = deque()
+        self._segments_out = 0
+        self._finish_sent = False
+        self._broken = False
+        self._closed = False
+        self._credit_samples = 0
+        self._pts = 0
+        self._last_flag_sent = False
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self._idle_called = False
+        self._feed_soon: asyncio.Handle | None = None
+        self._first_text_s: float | None = None
+        self._enough_text_s: float | None = None
+        self._first_frame_s: float | None = None
+        self._frames_since_s = 0.0  # when frames began to wait here
+        self._last_segment_s = 0.0  # when the engine last had nothing to do and got something
+        self.last_text_s = self._loop.time()
+
+    # --- text in
+
+    def append(self, text: str) -> None:
+        """Takes text.
+
+        Raises:
+            Failure: `text_too_long`; nothing of it was taken and nothing ends.
+        """
+        limits = self._gateway.limits
+        if len(text) > limits.max_text_chars:
+            raise Failure(
+                ErrorCode.TEXT_TOO_LONG, f"an append may have {limits.max_text_chars} characters at most"
+            )
+        if self._front.pending_chars + len(text) > limits.max_pending_chars:
+            raise Failure(
+                ErrorCode.TEXT_TOO_LONG,
+                f"{self._front.pending_chars} characters of this context wait to be spoken already; "
+                f"{limits.max_pending_chars} may wait",
+                "Wait for marks or context.flushed before appending more.",
+            )
+        if self._broken:
+            return
+        self.last_text_s = self._loop.time()
+        if self._first_text_s is None and text:
+            self._first_text_s = self.last_text_s
+        self._idle_called = False
+        self._transcript.append(text)
+        self._front.append(text)
+        self._feed()
+
+    def flush(self) -> None:
+        """Speaks all that has been appended now."""
+        if self._broken:
+            return
+        self.last_text_s = self._loop.time()
+        self._front.flush()
+        self._feed()
+
+    def end(self) -> None:
+        """No more text follows."""
+        if self._broken:
+            return
+        self._front.end()
+        self._feed()
+
+    def _feed(self) -> None:
+        """Hands on what the front end is certain of, as far as the engine has room for it."""
+        self._feed_soon = None
+        while not self._broken and not self._closed and self._segments_out < SEGMENTS_AHEAD:
+            item = self._front.next()
+            if isinstance(item, Segment):
+                self._speak(item)
+            elif isinstance(item, FlushPoint):
+                self._flush_engine(item)
+            else:
+                self._after_last_certain()
+                return
+
+    def _after_last_certain(self) -> None:
+        if self._front.exhausted:
+            self._finish_engine()
+        elif self._front.busy:
+            self._feed_soon = self._feed_soon or self._loop.call_soon(self._feed)
+        elif self._front.pending_chars and not self._idle_called:
+            self._arm_idle_timer()
+
+    def _arm_idle_timer(self) -> None:
+        if self._gateway.config.text_idle_ms and self._idle_timer is None:
+            self._idle_timer = self._loop.call_at(self._text_idle_at(), self._on_text_idle)
+
+    def _text_idle_at(self) -> float:
+        return self.last_text_s + self._gateway.config.text_idle_ms / 1000
+
+    def _on_text_idle(self) -> None:
+        self._idle_timer = None
+        if self._loop.time() < self._text_idle_at():  # more has come since: the pause begins anew
+            self._arm_idle_timer()
+            return
+        # Whole words alone are released; what is left waits for more text, not for another time-out.
+        self._idle_called = True
+        self._front.idle()
+        self._feed()
+
+    def _speak(self, segment: Segment) -> None:
+        if self._stream is None and not self._open_engine():
+            return
+        assert self._stream is not None
+        if self._enough_text_s is None:
+            self._enough_text_s = self._loop.time()
+        if self._segments_out == 0:
+            self._last_segment_s = self._loop.time()
+        self._segments_out += 1
+        self._transcript.begin_segment(segment)
+        self._stream.append(segment.index, segment.text)
+
+    def _flush_engine(self, point: FlushPoint) -> None:
+        if self._stream is None:
+            self._pending.append(_Flushed())
+            self._outbox.pump()
+        else:
+            self._stream.flush(point.number)
+
+    def _finish_engine(self) -> None:
+        if self._finish_sent:
+            return
+        self._finish_sent = True
+        if self._stream is None:
+            self._pending.append(_Done({}))
+            self._outbox.pump()
+        else:
+            self._stream.finish()
+
+    # --- the engine
+
+    def _open_engine(self) -> bool:
+        speech = self._settings.speech
+        window = ENGINE_AHEAD_MS * (self._gateway.pool.description.sample_rate_hz or 24_000) // 1000
+        try:
+            self._stream = self._gateway.pool.open(
+                SpeakRequest(
+                    request_id=self._gateway.new_id(),
+                    voice=self._settings.voice,
+                    language=self._settings.language,
+                    speed=1.0 if speech.speed is None else speech.speed,
+                    pitch=speech.pitch or 0.0,
+                    volume=1.0 if speech.volume is None else speech.volume,
+                    emotion=speech.emotion or "",
+                    instruct=speech.instruct or "",
+                    dialect=speech.dialect or "",
+                    seed=speech.seed,
+                    credit_samples=window,
+                )
+            )
+        except EngineRefused as exc:
+            self._break(Failure(exc.code, exc.message, retry_after_ms=exc.retry_after_ms))
+            return False
+        self._credit_samples = window
+        encoder = ContextEncoder(self._stream.sample_rate_hz, format_of(self._outbox.audio))
+        self._task = self._outbox.spawn(self, self._listen(self._stream, encoder))
+        return True
+
+    async def _listen(self, stream: EngineStream, encoder: ContextEncoder) -> None:
+        """Turns the engine's events into what is to be sent, in their order."""
+        async for event in stream:
+            kind = event.WhichOneof("event")
+            if kind == "audio":
+                self._queue(await self._encode(encoder, encoder.push, event.audio.pcm))
+                self._check_length(encoder)
+            elif kind == "marks":
+                self._take_marks(event.marks, stream, encoder)
+            elif kind == "segment_done":
+                self._segments_out -= 1
+                self._transcript.end_segment(event.segment_done.segment)
+                self._feed()
+            elif kind == "flushed":
+                self._queue(await self._encode(encoder, encoder.flush))
+                self._pending.append(_Flushed())
+            elif kind == "done":
+                self._queue(await self._encode(encoder, encoder.finish))
+                self._pending.append(_Done(dict(event.done.stage_seconds)))
+            elif kind == "error":
+                self._break(_failure_of(event.error))
+            if self._closed or self._broken:
+                return
+            self._outbox.pump()
+
+    def _queue(self, frames: list[EncodedFrame]) -> None:
+        if frames and not self._pending:
+            self._frames_since_s = self._loop.time()
+        self._pending.extend(frames)
+
+    async def _encode(self, encoder: ContextEncoder, step: Any, *args: bytes) -> list[EncodedFrame]:
+        """Runs one step of the encoder, Opus off the event loop: it costs 5 to 13 ms per audio-second."""
+        began_s = time.perf_counter()
+        frames: list[EncodedFrame]
+        if encoder.threaded:
+            frames = await self._loop.run_in_executor(self._gateway.encode_pool, step, *args)
+        else:
+            frames = step(*args)
+        self._gateway.metrics.stage.labels("encode").observe(time.perf_counter() - began_s)
+        return frames
+
+    def _take_marks(self, marks: link.Marks, stream: EngineStream, encoder: ContextEncoder) -> None:
+        inserted_ms = encoder.to_ms(encoder.inserted_samples)
+        words = []
+        for word in marks.words:
+            mark = self._transcript.mark(
+                word.segment,
+                word.char_start,
+                word.char_end,
+                word.sample_start * 1000 // stream.sample_rate_hz + inserted_ms,
+                word.sample_end * 1000 // stream.sample_rate_hz + inserted_ms,
+            )
+            if mark is not None:
+                words.append(mark)
+        if words and self._wants_marks:
+            self._pending.append(
+                Marks(
+                    context_id=self.context_id,
+                    context_index=self.index,
+                    words=tuple(words),
+                    exact=stream.exact_marks,
+                )
+            )
+
+    def _check_length(self, encoder: ContextEncoder) -> None:
+        limit_s = self._gateway.limits.max_context_s
+        if encoder.num_samples > limit_s * self._outbox.audio.sample_rate:
+            self._break(
+                Failure(
+                    ErrorCode.TEXT_TOO_LONG,
+                    f"a context may have {limit_s} seconds of audio",
+                    "Begin a new context for what follows.",
+                )
+            )
+
+    def _break(self, failure: Failure) -> None:
+        """Stops the engine; what was made before is still sent, then the error that ends the context."""
+        if self._broken or self._closed:
+            return
+        self._broken = True
+        if self._stream is not None:
+            self._stream.cancel()
+        self._pending.append(failure)
+        self._outbox.pump()
+
+    def crash(self) -> None:
+        """Ends the context after a mistake of ours."""
+        self._break(Failure(ErrorCode.INTERNAL, "the server made a mistake while speaking this context"))
+
+    # --- audio out
+
+    def take(self, now_s: float) -> tuple[bool, bool]:
+        """Emits what may be sent now, up to a fair share.
+
+        Returns:
+            Whether anything was emitted, and whether more waits for its time.
+        """
+        max_ahead_ms = self._outbox.max_ahead_ms
+        emitted = 0
+        while self._pending and not self._closed and emitted < FRAMES_A_TURN:
+            item = self._pending[0]
+            if isinstance(item, EncodedFrame):
+                duration_ms = item.num_samples * 1000 / self._outbox.audio.sample_rate
+                if max_ahead_ms and self.playback.ahead_ms(now_s) + duration_ms > max_ahead_ms:
+                    self._grant_credit()
+                    return emitted > 0, True
+                self._pending.popleft()
+                self._send_frame(item, duration_ms, now_s)
+            else:
+                self._pending.popleft()
+                self._send_item(item)
+            emitted += 1
+        if emitted and not self._closed:
+            self._grant_credit()
+        return emitted > 0, False
+
+    def _send_frame(self, frame: EncodedFrame, duration_ms: float, now_s: float) -> None:
+        if self._first_frame_s is None:
+            self._first_frame_s = now_s
+            self._observe_first_frame(now_s)
+        dry_at_s = self.playback.dry_at_s
+        if self.playback.send(duration_ms, now_s):
+            self._gateway.metrics.underruns.labels(self._blame(dry_at_s)).inc()
+        last = self._is_last_frame()
+        self._last_flag_sent = last
+        self._pts = frame.pts + frame.num_samples
+        self._outbox.emit_frame(self, frame, duration_ms, last=last)
+
+    def _blame(self, dry_at_s: float) -> str:
+        """What was missing when the listener ran dry: a frame that lay here, the engine, or text."""
+        if self._frames_since_s < dry_at_s:
+            return "gateway"
+        return "compute" if self._last_segment_s < dry_at_s else "text"
+
+    def _is_last_frame(self) -> bool:
+        """Whether everything up to the end of the context is known and no audio is left."""
+        if not self._pending or not isinstance(self._pending[-1], _Done):
+            return False
+        return not any(isinstance(item, EncodedFrame) for item in self._pending)
+
+    def _send_item(self, item: Marks | _Flushed | _Done | Failure | EncodedFrame) -> None:
+        if isinstance(item, Marks):
+            self._outbox.emit(item)
+        elif isinstance(item, _Flushed):
+            self._outbox.emit(
+                ContextFlushed(context_id=self.context_id, context_index=self.index, audio_ms=self.sent_ms)
+            )
+        elif isinstance(item, _Done):
+            self._send_done(item)
+        elif isinstance(item, Failure):
+            self.fail(item)
+
+    def _send_done(self, done: _Done) -> None:
+        if self._first_frame_s is not None and not self._last_flag_sent:
+            self._outbox.emit_frame(self, EncodedFrame(self._pts, 0, b""), 0.0, last=True)
+        self._close()
+        self._observe_stages(done.stage_seconds)
+        self._outbox.emit(
+            ContextDone(
+                context_id=self.context_id,
+                context_index=self.index,
+                audio_ms=self.sent_ms,
+                characters=self._transcript.num_chars,
+                ttfa_ms=self._since(self._first_text_s),
+                ttfa_enough_ms=self._since(self._enough_text_s),
+                underruns=self.playback.underruns,
+            )
+        )
+        self._outbox.ended(self, "done")
+
+    def _since(self, began_s: float | None) -> int | None:
+        if began_s is None or self._first_frame_s is None:
+            return None
+        return round((self._first_frame_s - began_s) * 1000)
+
+    def _grant_credit(self) -> None:
+        """Lets the engine make more as audio leaves: rarely, in steps."""
+        if self._stream is None:
+            return
+        rate_hz = self._stream.sample_rate_hz
+        due = int((self.playback.sent_ms + ENGINE_AHEAD_MS) * rate_hz / 1000)
+        if due - self._credit_samples >= CREDIT_STEP_MS * rate_hz // 1000:
+            self._credit_samples = due
+            self._stream.credit(due)
+
+    # --- its end
+
+    @property
+    def sent_ms(self) -> int:
+        """Audio handed to the socket."""
+        return round(self.playback.sent_ms)
+
+    @property
+    def num_chars(self) -> int:
+        """Code points appended."""
+        return self._transcript.num_chars
+
+    @property
+    def is_silent(self) -> bool:
+        """Nothing is being spoken and nothing waits to be sent."""
+        return not self._pending and self._segments_out == 0
+
+    def is_heard(self, now_s: float) -> bool:
+        """Whether the listener has heard all that was sent."""
+        return self.playback.ahead_ms(now_s) <= 0
+
+    def cancel(self, played_ms: int | None) -> None:
+        """Stops everything and answers with how far the listener got; also after `context.done`."""
+        was_live = not self._closed
+        self._close()
+        now_s = self._loop.time()
+        played = self.playback.played_ms(now_s) if played_ms is None else min(played_ms, self.sent_ms)
+        self._outbox.emit(
+            ContextCancelled(
+                context_id=self.context_id,
+                context_index=self.index,
+                sent_ms=self.sent_ms,
+                spoken_chars=self._heard_chars(played, was_live=was_live),
+                estimated=played_ms is None,
+            )
+        )
+        if was_live:
+            self._outbox.ended(self, "cancelled")
+
+    def _heard_chars(self, played_ms: float, *, was_live: bool) -> int:
+        if not was_live and played_ms >= self.sent_ms:
+            return self._transcript.num_chars
+        return self._transcript.heard_chars(played_ms)
+
+    def fail(self, failure: Failure) -> None:
+        """Ends the context with an error, now."""
+        self._close()
+        self._outbox.emit(failure.as_error("context", self.context_id, self.index))
+        self._outbox.ended(self, str(failure.code))
+
+    def drop(self) -> None:
+        """Frees everything; the socket is gone and nobody is to be told."""
+        if not self._closed:
+            self._close()
+            self._outbox.ended(self, "dropped")
+
+    def _close(self) -> None:
+        self._closed = True
+        self._pending.clear()
+        for handle in (self._idle_timer, self._feed_soon):
+            if handle is not None:
+                handle.cancel()
+        if self._stream is not None:
+            self._stream.cancel()
+        if self._task is not None and self._task is not asyncio.current_task():
+            self._task.cancel()
+
+    # --- figures
+
+    def _observe_first_frame(self, now_s: float) -> None:
+        metrics = self._gateway.metrics
+        if self._first_text_s is not None and self._enough_text_s is not None:
+            metrics.ttfa.labels("duplex").observe(now_s - self._first_text_s)
+            metrics.stage.labels("text").observe(self._enough_text_s - self._first_text_s)
+
+    def _observe_stages(self, stage_seconds: dict[str, float]) -> None:
+        metrics = self._gateway.metrics
+        for stage, seconds in stage_seconds.items():
+            metrics.stage.labels(stage).observe(seconds)
+        if self.playback.sent_ms and stage_seconds:
+            metrics.rtf.observe(sum(stage_seconds.values()) * 1000 / self.playback.sent_ms)
+        if self._first_text_s is not None:
+            metrics.total.labels("duplex").observe(self._loop.time() - self._first_text_s)
+
+
+def _failure_of(error: link.Error) -> Failure:
+    known = {str(code) for code in ErrorCode}
+    code = ErrorCode(error.code) if error.code in known else ErrorCode.ENGINE_FAILED
+    return Failure(code, error.message)

@@ -1,0 +1,1 @@
+"""The gateway-worker link: `worker.proto` and the stubs `make proto` generates from it."""

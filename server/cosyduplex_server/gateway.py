@@ -1,0 +1,138 @@
+"""What all sessions of one server share."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from cosyduplex.errors import ErrorCode
+from cosyduplex.messages import Limits, SpeechOptions
+from cosyduplex_server.access import Gatekeeper
+from cosyduplex_server.config import Config
+from cosyduplex_server.engine.pool import WorkerPool
+from cosyduplex_server.errors import Failure
+from cosyduplex_server.metrics import Metrics
+from cosyduplex_server.pacing import Ticker
+from cosyduplex_server.session import Session
+
+# Speech options an engine may or may not know; the rest of them mean nothing when left at their default.
+_OPTIONAL_PARAMETERS = ("speed", "pitch", "volume", "emotion", "instruct", "dialect", "seed")
+
+
+class Gateway:
+    """The shared parts, and who is connected.
+
+    Attributes:
+        sessions: the open ones.
+        draining: the server is going away: running contexts finish, nothing new begins.
+        engine_reason: why this engine speaks and not another.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        pool: WorkerPool,
+        gatekeeper: Gatekeeper,
+        metrics: Metrics,
+        engine_reason: str,
+    ) -> None:
+        self.config = config
+        self.limits: Limits = config.limits
+        self.pool = pool
+        self.gatekeeper = gatekeeper
+        self.metrics = metrics
+        self.sessions: set[Session] = set()
+        self.draining = False
+        self.engine_reason = engine_reason
+        self.ticker = Ticker(asyncio.get_running_loop())
+        self.encode_pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="encode")
+        self._nobody_left = asyncio.Event()
+        self._nobody_left.set()
+
+    @staticmethod
+    def new_id() -> str:
+        """An id nobody can guess."""
+        return secrets.token_urlsafe(12)
+
+    # --- what the engine can do
+
+    @property
+    def engine_name(self) -> str:
+        """The engine and its version."""
+        description = self.pool.description
+        return f"{description.engine} {description.engine_version}".strip()
+
+    def voice_id(self, asked: str | None) -> str:
+        """The voice that will speak.
+
+        Raises:
+            Failure: `unknown_voice`.
+        """
+        voices = self.pool.description.voices
+        if asked is None:
+            return voices[0].id if voices else ""
+        if voices and all(voice.id != asked for voice in voices):
+            known = ", ".join(voice.id for voice in voices[:8])
+            raise Failure(
+                ErrorCode.UNKNOWN_VOICE,
+                "there is no voice of that name",
+                f"Choose one of the voices listed by GET /v1/voices, as {known}.",
+            )
+        return asked
+
+    def not_honoured(self, speech: SpeechOptions) -> tuple[str, ...]:
+        """One sentence for each speech option that was given and that the engine does not know."""
+        known = self.pool.description.parameters
+        return tuple(
+            f"{name} is not known to {self.engine_name} and was ignored"
+            for name in _OPTIONAL_PARAMETERS
+            if getattr(speech, name) is not None and name not in known
+        )
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a new context or session would be refused now."""
+        return self.pool.slots.free == 0 or len(self.sessions) >= self.config.max_sessions
+
+    def observe(self) -> None:
+        """Brings the gauges up to date that are read off elsewhere."""
+        slots = self.pool.slots
+        for state in ("free", "busy", "lost"):
+            self.metrics.engine_slots.labels(state).set(getattr(slots, state))
+        self.metrics.full.set(self.is_full)
+        self.metrics.gpu_memory.set(self.pool.gpu_memory_bytes)
+
+    # --- sessions
+
+    async def run_session(self, session: Session, on_ready: Callable[[], None]) -> None:
+        """Runs one session until it is over."""
+        self.sessions.add(session)
+        self._nobody_left.clear()
+        self.metrics.sessions.inc()
+        try:
+            await session.run(on_ready)
+        finally:
+            self.sessions.discard(session)
+            self.metrics.sessions.dec()
+            if not self.sessions:
+                self._nobody_left.set()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Lets running contexts finish, then ends every session."""
+        self.draining = True
+        for session in tuple(self.sessions):
+            session.drain(round(timeout_s * 1000))
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._nobody_left.wait()
+        except TimeoutError:
+            for session in tuple(self.sessions):
+                session.end_drained()
+        await self._nobody_left.wait()
+
+    def close(self) -> None:
+        """Frees the threads."""
+        self.encode_pool.shutdown(wait=False, cancel_futures=True)

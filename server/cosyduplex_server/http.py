@@ -1,0 +1,414 @@
+"""The HTTP routes, their answers, and the one check in front of all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+import orjson
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.applications import Starlette
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+import cosyduplex
+from cosyduplex.errors import ErrorCode
+from cosyduplex.messages import (
+    FRAME_DURATIONS_MS,
+    OPUS_SAMPLE_RATES_HZ,
+    PCM_SAMPLE_RATES_HZ,
+    PROTOCOL,
+    Limits,
+)
+from cosyduplex_server.access import SCOPES, Principal, credential_of
+from cosyduplex_server.audio.opus import opus_available
+from cosyduplex_server.errors import Failure
+from cosyduplex_server.gateway import Gateway
+from cosyduplex_server.schema import Operation, asyncapi, openapi
+
+log = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 64 * 1024
+BODY_TIMEOUT_S = 10.0
+
+# --- answers -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoiceEntry:
+    """One voice, in every client's words: `id` and `voice_id` are the same."""
+
+    id: str
+    voice_id: str
+    name: str
+    language: str
+    labels: dict[str, str]
+    category: str = "premade"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoiceList:
+    """Every voice; the first is the default."""
+
+    voices: list[VoiceEntry]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Codec:
+    """One encoding and its rates."""
+
+    encoding: str
+    sample_rates: tuple[int, ...]
+    frame_ms: tuple[int, ...]
+    profiles: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Info:
+    """What this server is and what it can do."""
+
+    version: str
+    protocol: str
+    engine: str
+    engine_version: str
+    engine_reason: str
+    model: str
+    device: str
+    sample_rate: int
+    voices: int
+    exact_marks: bool
+    speech_parameters: list[str]
+    limits: Limits
+    codecs: list[Codec]
+    doors: list[str]
+    needs_key: bool
+    notes: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRequest:
+    """What the token may be used for."""
+
+    scopes: list[Literal["speak", "read"]] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """A client token: good for connecting within `expires_in` seconds."""
+
+    token: str
+    expires_in: int
+    scopes: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """One word."""
+
+    status: str
+
+
+# --- the check in front ------------------------------------------------------------------------------
+
+
+class Guard:
+    """Host, Origin, key and CORS for every HTTP request, before any route runs."""
+
+    def __init__(self, app: ASGIApp, gateway: Gateway, doors: dict[str, Door]) -> None:
+        self._app = app
+        self._gateway = gateway
+        self._doors = doors
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Lets the request through, or answers it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        origin = headers.get("origin")
+        try:
+            local_ip = scope["server"][0] if scope.get("server") else None
+            self._gateway.gatekeeper.check_address(headers.get("host"), origin, local_ip)
+        except Failure as failure:
+            await _answer_failure(failure)(scope, receive, send)
+            return
+        if origin is not None and self._gateway.gatekeeper.is_foreign_origin_allowed(origin):
+            send = _with_cors(send, origin)
+            if scope["method"] == "OPTIONS":
+                await Response(status_code=204)(scope, receive, send)
+                return
+        try:
+            scope["state"]["principal"] = self._identify(scope["path"], headers)
+        except Failure as failure:
+            await _answer_failure(failure)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _identify(self, path: str, headers: Headers) -> Principal | None:
+        door = self._doors.get(path)
+        if door is not None and not door.operation.needs_key:
+            return None
+        credential = credential_of({name.lower(): value for name, value in headers.items()})
+        name = door.name if door is not None else ""
+        return self._gateway.gatekeeper.identify(credential, name, "read")
+
+
+def _with_cors(send: Send, origin: str) -> Send:
+    async def send_with_cors(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            headers["access-control-allow-origin"] = origin
+            headers["access-control-allow-headers"] = "authorization, content-type, x-api-key, xi-api-key"
+            headers["access-control-allow-methods"] = "GET, POST, DELETE"
+            headers["access-control-max-age"] = "600"
+            headers.add_vary_header("origin")
+        await send(message)
+
+    return send_with_cors
+
+
+def _json(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(body), status, headers, "application/json")
+
+
+def _answer_failure(failure: Failure) -> Response:
+    status, body = failure.as_http()
+    return _json(body, status)
+
+
+# --- routes ------------------------------------------------------------------------------------------
+
+Handler = Callable[[Gateway, Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """A route: what it is called where doors are opened, how it is documented, what answers it."""
+
+    name: str
+    operation: Operation
+    handler: Handler
+
+
+async def _healthz(gateway: Gateway, request: Request) -> Response:
+    return _json(Status(status="alive"))
+
+
+async def _readyz(gateway: Gateway, request: Request) -> Response:
+    headers = {"x-cosyduplex-full": "1"} if gateway.is_full else None
+    if gateway.draining:
+        return _json(Status(status="draining"), 503, headers)
+    if not gateway.pool.ready:
+        return _json(Status(status="loading"), 503, headers)
+    return _json(Status(status="ready"), 200, headers)
+
+
+async def _metrics(gateway: Gateway, request: Request) -> Response:
+    gateway.observe()
+    return Response(generate_latest(gateway.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _voices(gateway: Gateway, request: Request) -> Response:
+    entries = [
+        VoiceEntry(
+            id=voice.id,
+            voice_id=voice.id,
+            name=voice.name,
+            language=voice.language,
+            labels=dict(voice.labels),
+        )
+        for voice in gateway.pool.description.voices
+    ]
+    return _json(VoiceList(voices=entries))
+
+
+async def _models(gateway: Gateway, request: Request) -> Response:
+    description = gateway.pool.description
+    name = description.model or description.engine
+    if "xi-api-key" in request.headers:
+        languages = sorted({voice.language for voice in description.voices})
+        return _json(
+            [
+                {
+                    "model_id": name,
+                    "name": name,
+                    "can_do_text_to_speech": True,
+                    "can_do_voice_conversion": False,
+                    "can_use_style": False,
+                    "can_use_speaker_boost": False,
+                    "serves_pro_voices": False,
+                    "languages": [{"language_id": code, "name": code} for code in languages],
+                    "maximum_text_length_per_request": gateway.limits.max_text_chars,
+                }
+            ]
+        )
+    return _json(
+        {
+            "object": "list",
+            "data": [{"id": name, "object": "model", "created": 0, "owned_by": description.engine}],
+        }
+    )
+
+
+async def _info(gateway: Gateway, request: Request) -> Response:
+    description = gateway.pool.description
+    codecs = [
+        Codec(encoding="pcm_s16le", sample_rates=PCM_SAMPLE_RATES_HZ, frame_ms=FRAME_DURATIONS_MS),
+    ]
+    if opus_available() is not None:
+        codecs.append(
+            Codec(
+                encoding="opus",
+                sample_rates=OPUS_SAMPLE_RATES_HZ,
+                frame_ms=FRAME_DURATIONS_MS,
+                profiles=("speech", "narrow"),
+            )
+        )
+    return _json(
+        Info(
+            version=cosyduplex.__version__,
+            protocol=PROTOCOL,
+            engine=description.engine,
+            engine_version=description.engine_version,
+            engine_reason=gateway.engine_reason,
+            model=description.model,
+            device=description.device,
+            sample_rate=description.sample_rate_hz,
+            voices=len(description.voices),
+            exact_marks=description.exact_marks,
+            speech_parameters=list(description.parameters),
+            limits=gateway.limits,
+            codecs=codecs,
+            doors=["duplex", *sorted({door.name for door in DOORS})],
+            needs_key=gateway.gatekeeper.has_keys,
+            notes=list(description.notes),
+        )
+    )
+
+
+async def _tokens(gateway: Gateway, request: Request) -> Response:
+    principal: Principal = request.state.principal
+    scopes = _scopes_asked(await _read_body(request))
+    token, lifetime_s = gateway.gatekeeper.make_token(principal, scopes)
+    return _json(Token(token=token, expires_in=lifetime_s, scopes=sorted(scopes)))
+
+
+def _scopes_asked(body: bytes) -> list[str]:
+    if not body.strip():
+        return list(SCOPES)
+    try:
+        asked = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise Failure(ErrorCode.BAD_REQUEST, "the body must be JSON") from None
+    scopes = asked.get("scopes", list(SCOPES)) if isinstance(asked, dict) else None
+    if not isinstance(scopes, list) or not scopes or any(scope not in SCOPES for scope in scopes):
+        raise Failure(ErrorCode.BAD_REQUEST, f"scopes must be a list of {' and '.join(SCOPES)}")
+    return scopes
+
+
+async def _read_body(request: Request) -> bytes:
+    body = b""
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            async for part in request.stream():
+                body += part
+                if len(body) > MAX_BODY_BYTES:
+                    raise Failure(ErrorCode.TEXT_TOO_LONG, "the body is too large")
+    except TimeoutError:
+        raise Failure(ErrorCode.TIMEOUT, "the body did not come in time") from None
+    return body
+
+
+async def _openapi(gateway: Gateway, request: Request) -> Response:
+    return Response(_openapi_page(), media_type="application/json")
+
+
+@cache
+def _openapi_page() -> bytes:
+    return orjson.dumps(openapi(tuple(door.operation for door in DOORS)))
+
+
+@cache
+def _asyncapi_page() -> bytes:
+    return asyncapi().encode()
+
+
+async def _asyncapi(gateway: Gateway, request: Request) -> Response:
+    return Response(_asyncapi_page(), media_type="application/yaml")
+
+
+def _get(path: str, summary: str, **details: Any) -> Operation:
+    return Operation(method="GET", path=path, summary=summary, **details)
+
+
+DOORS: tuple[Door, ...] = (
+    Door("info", _get("/v1/info", "What this server is and can do", answer=Info), _info),
+    Door("voices", _get("/v1/voices", "Every voice", answer=VoiceList), _voices),
+    Door("models", _get("/v1/models", "Every model, as OpenAI or ElevenLabs list them"), _models),
+    Door(
+        "tokens",
+        Operation(
+            method="POST",
+            path="/v1/tokens",
+            summary="A short-lived token for a client that must not hold the key",
+            body=TokenRequest,
+            answer=Token,
+        ),
+        _tokens,
+    ),
+    Door("health", _get("/healthz", "Whether it is alive", answer=Status, needs_key=False), _healthz),
+    Door("health", _get("/readyz", "Whether it takes work", answer=Status, needs_key=False), _readyz),
+    Door("metrics", _get("/metrics", "Prometheus metrics", media_type="text/plain"), _metrics),
+    Door("openapi", _get("/openapi.json", "This page"), _openapi),
+    Door(
+        "asyncapi",
+        _get("/asyncapi.yaml", "The native protocol", media_type="application/yaml"),
+        _asyncapi,
+    ),
+)
+
+
+def make_app(gateway: Gateway) -> Starlette:
+    """The ASGI application behind the HTTP side of the port."""
+    return Starlette(
+        routes=[
+            Route(door.operation.path, _endpoint(gateway, door), methods=[door.operation.method])
+            for door in DOORS
+        ],
+        middleware=[Middleware(Guard, gateway=gateway, doors={door.operation.path: door for door in DOORS})],
+        exception_handlers={HTTPException: _on_http_error, Exception: _on_crash},
+    )
+
+
+def _endpoint(gateway: Gateway, door: Door) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(request: Request) -> Response:
+        try:
+            return await door.handler(gateway, request)
+        except Failure as failure:
+            return _answer_failure(failure)
+
+    return endpoint
+
+
+async def _on_http_error(request: Request, exc: Exception) -> Response:
+    status = exc.status_code if isinstance(exc, HTTPException) else 500
+    if status == 405:
+        failure = Failure(ErrorCode.BAD_REQUEST, "this path does not take that method", "See /openapi.json.")
+    else:
+        failure = Failure(ErrorCode.BAD_REQUEST, "there is nothing at this path", "See /openapi.json.")
+    headers = dict(exc.headers or {}) if isinstance(exc, HTTPException) else None
+    return _json(failure.as_http()[1], status, headers)
+
+
+async def _on_crash(request: Request, exc: Exception) -> Response:
+    log.error("request crashed", exc_info=exc, extra={"path": request.url.path})
+    return _answer_failure(Failure(ErrorCode.INTERNAL, "the server made a mistake"))

@@ -1,0 +1,1 @@
+"""From appended text to segments an engine can speak."""

@@ -1,0 +1,294 @@
+"""Where a text may be cut so that the pieces can be spoken one after another.
+
+A cut is made as soon as it is certain, and certain is what no later character can change: "。" at once, "."
+only when the next character shows that it is no decimal point, no dot of an address and no abbreviation.
+Lengths count characters, never time.
+"""
+
+import re
+from dataclasses import dataclass
+
+from cosyduplex_server.text.speakable import CJK, Run
+
+# A clause this long is spoken before its sentence ends: 36 letters or 12 CJK characters, about 2.5 s of
+# speech; shorter ones lose their melody. The first is cut however short: first audio matters more.
+CLAUSE_MIN_UNITS = 36
+_UNITS_PER_CJK_CHAR = 3
+
+_SENTENCE_END = "\n。！？；…｡‼⁇⁈⁉।॥؟۔"
+_CLAUSE_END = "，、：—―､؛،"
+_CLOSING = "\"'”’)]}）】」』》〉〕］｝»›"
+_OPENING = "“‘([{（【「『《〈〔［｛«‹"
+_DASHES = "：—―"  # in 3：2 and 2019—2020 no clause ends
+
+_MARK = re.compile(f"[{_SENTENCE_END}{_CLAUSE_END}!?.．,;:–]")
+# What may follow a cut directly and belongs to the text before it.
+_GLUED = re.compile(f"[{re.escape(_SENTENCE_END + _CLAUSE_END + _CLOSING)}!?.．,;:–~～]*")
+_LEAD = re.compile(f"[\\s{re.escape(_SENTENCE_END + _CLAUSE_END)}!?,;:”’)\\]}}）】」』》〉〕］｝»›]*")
+# Letters, digits and the symbols that have a name when read aloud.
+_SPEAKABLE = re.compile(r"[^\W_]|[%‰$€£¥₩₹+=×÷±°&@]")
+_CJK_CHAR = re.compile(f"[{CJK}]")
+_LAST_BREAK = re.compile(
+    f".+(?:\\s|(?<![{re.escape(_OPENING)}])(?=[{CJK}])|(?<=[{CJK}])(?=[^{re.escape(_CLOSING)}{_CLAUSE_END}]))",
+    re.DOTALL,
+)
+_ODD_SPACE = re.compile(r"[^\S ]|  ")
+_SPACES = re.compile(r"\s+")
+
+# --- The full stop
+_LAST_WORD = re.compile(rf"[^\s{CJK}{re.escape(_OPENING)}\"']*\Z")
+_DOTTED_OR_INITIAL = re.compile(r"(?:[^\W\d_]\.)+[^\W\d_]|(?!I)[A-Z]")
+_LIST_NUMBER = re.compile(r"\(?(?:\d{1,3}|[一二三四五六七八九十]{1,3}|[A-Za-z])")
+_ABBREVIATIONS = frozenset(
+    "mr mrs ms dr prof st mt gen col capt lt sgt rev hon gov sen rep pres messrs mme mlle jr sr ph.d "
+    "vs cf ca approx esp incl viz al resp inc ltd co corp dept univ est fig figs eq vol pp ed eds "
+    "jan feb mar apr jun jul aug sept oct nov dec z.b usw bzw".split()
+)
+_ADDRESS = re.compile(r"://|^www\.|[^\W_][.@][^\W_]")
+
+# --- The writer's pause
+_LAST_TOKEN = re.compile(rf"(?<![^\s{CJK}\u3000-\u303f])[^\s{CJK}\u3000-\u303f]*\Z")
+_ENDED_WORD = re.compile(rf"[^\W\d_][{_SENTENCE_END}{_CLAUSE_END}!?.,;:–{re.escape(_CLOSING)}]+\Z")
+
+_WAIT, _NO_CUT = -1, 0
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A piece of text to speak.
+
+    Attributes:
+        index: Its number in the context, from 0.
+        text: What is spoken: never empty, never only punctuation.
+        offsets: For each character of `text` the code point of the appended text it stands for, and one entry
+            more: where the last one ends.
+    """
+
+    index: int
+    text: str
+    offsets: tuple[int, ...]
+
+    @property
+    def source_start(self) -> int:
+        return self.offsets[0]
+
+    @property
+    def source_end(self) -> int:
+        return self.offsets[-1]
+
+
+class Segmenter:
+    """Runs of speakable text in, segments out."""
+
+    def __init__(self, max_segment_chars: int) -> None:
+        self._max_chars = max_segment_chars
+        self._text = ""  # from the first character of the next segment
+        self._offsets: list[int] = []
+        self._scanned = 0  # no cut is possible before here
+        self._last_fed = "\n"
+        self._index = 0
+        self._first = True
+        self._glued = False
+
+    @property
+    def held_from(self) -> int | None:
+        """Offset of the first character that waits for its segment to be complete."""
+        return self._offsets[0] if self._offsets else None
+
+    def feed(self, run: Run) -> None:
+        """Adds a run; white space shrinks to one space or line break."""
+        if not run.text:
+            return
+        if not _ODD_SPACE.search(run.text) and not (run.text[0] == " " and self._last_fed in " \n"):
+            self._append(run.text, run.offsets)
+            return
+        at = 0
+        for spaces in _SPACES.finditer(run.text):
+            self._append(run.text[at : spaces.start()], run.offsets[at : spaces.start()])
+            self._append_spaces(spaces[0], run.offsets[spaces.start() : spaces.end()])
+            at = spaces.end()
+        self._append(run.text[at:], run.offsets[at:])
+
+    def _append_spaces(self, spaces: str, offsets: list[int]) -> None:
+        for char, offset in zip(spaces, offsets, strict=True):
+            kept = "\n" if char == "\n" else " "
+            if self._last_fed != "\n" and self._last_fed != kept:
+                self._append(kept, [offset])
+
+    def _append(self, text: str, offsets: list[int]) -> None:
+        if text:
+            self._text += text
+            self._offsets += offsets
+            self._last_fed = text[-1]
+
+    def next(self, *, final: bool) -> Segment | None:
+        """The next segment that is certain; with `final` all that is left, segment by segment."""
+        while self._text:
+            self._drop_lead()
+            end = self._find_cut(final)
+            if end is None:
+                return None
+            segment = self._cut(end)
+            if segment:
+                return segment
+        return None
+
+    def next_words(self) -> Segment | None:
+        """The complete words that wait: the writer has paused, and no certain segment is left."""
+        last = _LAST_TOKEN.search(self._text)
+        assert last is not None
+        end = len(self._text) if _ENDED_WORD.search(last[0]) else last.start()
+        return self._cut(end) if _SPEAKABLE.search(self._text, 0, end) else None
+
+    def restart(self) -> None:
+        """The next segment is a first one again: all before it has been flushed."""
+        self._first = True
+        self._glued = False
+
+    def _drop_lead(self) -> None:
+        if self._glued:
+            glued = _GLUED.match(self._text)
+            assert glued is not None
+            self._glued = glued.end() == len(self._text)
+            self._drop(glued.end())
+        lead = _LEAD.match(self._text)
+        assert lead is not None
+        self._drop(lead.end())
+
+    def _drop(self, end: int) -> None:
+        if end:
+            self._text = self._text[end:]
+            del self._offsets[:end]
+            self._scanned = 0
+
+    def _cut(self, end: int) -> Segment | None:
+        """Takes the text before `end`; None when there is nothing to say in it."""
+        text = self._text[:end].rstrip()
+        offsets = self._offsets[: len(text)]
+        self._drop(end)
+        self._glued = True
+        if not _SPEAKABLE.search(text):
+            return None
+        offsets.append(offsets[-1] + 1)
+        while (gap := max(text.find(" ,"), text.find(" ，"))) >= 0:
+            text = text[:gap] + text[gap + 1 :]
+            del offsets[gap]
+        segment = Segment(self._index, text, tuple(offsets))
+        self._index += 1
+        self._first = False
+        return segment
+
+    def _find_cut(self, final: bool) -> int | None:
+        while True:
+            mark = _MARK.search(self._text, self._scanned)
+            at = mark.start() if mark else len(self._text)
+            if at >= self._max_chars and len(self._text) > self._max_chars:
+                return self._last_break()
+            if mark is None:
+                self._scanned = at
+                return at if final and at else None
+            verdict = self._judge(at, final)
+            self._scanned = at if verdict == _WAIT else at + 1
+            if verdict == _WAIT:
+                return None
+            if verdict != _NO_CUT:
+                return min(verdict, self._max_chars)
+
+    def _last_break(self) -> int:
+        found = _LAST_BREAK.match(self._text, 0, self._max_chars + 1)
+        return found.end() if found else self._max_chars
+
+    # --- Does a segment end at this mark? An end, _NO_CUT or _WAIT.
+
+    def _judge(self, at: int, final: bool) -> int:
+        char = self._text[at]
+        if char in _SENTENCE_END:
+            return at + 1
+        if char in "!?":
+            return self._judge_exclamation(at, final)
+        if char in ".．":
+            return self._judge_stop(at, final)
+        if char in _CLAUSE_END:
+            return self._judge_clause(at, final)
+        return self._judge_comma(at, final)
+
+    def _after(self, at: int, final: bool) -> str | None:
+        """The character at `at`; a line break after the last of a final text, None when it has not come."""
+        if at < len(self._text):
+            return self._text[at]
+        return "\n" if final else None
+
+    def _judge_exclamation(self, at: int, final: bool) -> int:
+        # A certain end but in "a != b" and https://example.org/?q=1.
+        if at and self._text[at - 1] != " " and not _ADDRESS.search(self._last_word(at)):
+            return at + 1
+        after = self._after(at + 1, final)
+        if after is None:
+            return _WAIT
+        ends = after.isspace() or after in _CLOSING or after in "!?" or _CJK_CHAR.match(after)
+        return at + 1 if ends else _NO_CUT
+
+    def _judge_stop(self, at: int, final: bool) -> int:
+        end = at + 1
+        while self._text[end : end + 1] in (".", "．") and end < at + 3:
+            end += 1
+        if end == at + 3:
+            return end
+        after = self._after(end, final)
+        if after is None:
+            return _WAIT
+        if not (after.isspace() or after in _CLOSING or _CJK_CHAR.match(after)):
+            return _NO_CUT
+        return end if end > at + 1 else self._judge_single_stop(at, final)
+
+    def _judge_single_stop(self, at: int, final: bool) -> int:
+        word = self._last_word(at)
+        if _LIST_NUMBER.fullmatch(self._text, 0, at):
+            return _NO_CUT
+        if _DOTTED_OR_INITIAL.fullmatch(word) or word.lower() in _ABBREVIATIONS:
+            return _NO_CUT
+        if word.lower() == "no":  # "No. 5", but "No. I will not."
+            number = self._after(at + 2, final)
+            if number is None:
+                return _WAIT
+            return _NO_CUT if number.isdigit() else at + 1
+        return at + 1
+
+    def _judge_comma(self, at: int, final: bool) -> int:
+        """, ; : – end a clause before white space: not in 1,000 or 12:30 or http://."""
+        before = self._text[at - 1 : at]
+        if self._text[at] == "–":
+            if not before.isspace():
+                return _NO_CUT
+        elif _CJK_CHAR.match(before):
+            return self._cut_clause(at)
+        end = at + 1
+        while self._text[end : end + 1] in _CLOSING and end < min(at + 4, len(self._text)):
+            end += 1
+        after = self._after(end, final)
+        if after is None:
+            return _WAIT
+        return self._cut_clause(at) if after.isspace() or _CJK_CHAR.match(after) else _NO_CUT
+
+    def _judge_clause(self, at: int, final: bool) -> int:
+        if self._text[at] in _DASHES and self._text[at - 1 : at].isdigit():
+            after = self._after(at + 1, final)
+            if after is None:
+                return _WAIT
+            if after.isdigit():
+                return _NO_CUT
+        if self._text[at] == "、" and _LIST_NUMBER.fullmatch(self._text, 0, at):
+            return _NO_CUT
+        return self._cut_clause(at)
+
+    def _cut_clause(self, at: int) -> int:
+        long_enough = self._first or self._units(at) >= CLAUSE_MIN_UNITS
+        return at + 1 if long_enough or not _SPEAKABLE.search(self._text, 0, at) else _NO_CUT
+
+    def _units(self, end: int) -> int:
+        return end + (_UNITS_PER_CJK_CHAR - 1) * len(_CJK_CHAR.findall(self._text, 0, end))
+
+    def _last_word(self, end: int) -> str:
+        word = _LAST_WORD.search(self._text, self._text.rfind(" ", 0, end) + 1, end)
+        assert word is not None
+        return word[0]

@@ -1,0 +1,68 @@
+"""What was appended, what of it has been spoken when, and so how far a listener got."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+
+from cosyduplex.messages import WordMark
+from cosyduplex_server.text.front import Segment
+
+
+class Transcript:
+    """The appended text of one context, as long as it is needed, and the times of its words.
+
+    Attributes:
+        num_chars: code points appended so far.
+    """
+
+    def __init__(self) -> None:
+        self.num_chars = 0
+        self._chunks: list[str] = []
+        self._base = 0  # position of the first code point still kept
+        self._segments: dict[int, Segment] = {}
+        self._word_ends_ms: list[int] = []
+        self._char_ends: list[int] = []
+
+    def append(self, text: str) -> None:
+        """Takes appended text."""
+        self._chunks.append(text)
+        self.num_chars += len(text)
+
+    def begin_segment(self, segment: Segment) -> None:
+        """Takes a segment that is about to be spoken; the text before it is let go of."""
+        if not self._segments:
+            self._drop_before(segment.source_start)
+        self._segments[segment.index] = segment
+
+    def end_segment(self, index: int) -> None:
+        """Lets go of a segment that has been spoken."""
+        self._segments.pop(index, None)
+
+    def _drop_before(self, position: int) -> None:
+        text = "".join(self._chunks)
+        self._chunks = [text[position - self._base :]]
+        self._base = position
+
+    def _slice(self, start: int, end: int) -> str:
+        if len(self._chunks) != 1:
+            self._chunks = ["".join(self._chunks)]
+        return self._chunks[0][start - self._base : end - self._base]
+
+    def mark(
+        self, segment_index: int, char_start: int, char_end: int, start_ms: int, end_ms: int
+    ) -> WordMark | None:
+        """Turns a word of a segment into a word of the appended text; `None` where it stands for none."""
+        segment = self._segments.get(segment_index)
+        if segment is None or not 0 <= char_start < char_end <= len(segment.text):
+            return None
+        start, end = segment.offsets[char_start], segment.offsets[char_end - 1] + 1
+        self._word_ends_ms.append(end_ms)
+        self._char_ends.append(end)
+        return WordMark(
+            text=self._slice(start, end), start_ms=start_ms, end_ms=end_ms, char_start=start, char_end=end
+        )
+
+    def heard_chars(self, played_ms: float) -> int:
+        """How far into the text somebody got who heard so much: to the end of the last whole word."""
+        words = bisect_right(self._word_ends_ms, played_ms)
+        return self._char_ends[words - 1] if words else 0
