@@ -123,6 +123,8 @@ class Context:
         self._pending: deque[EncodedFrame | Marks | _Flushed | _Done | Failure] = deque()
         self._segments_out = 0
         self._finish_sent = False
+        self._ended = False
+        self._flushes_after_end = 0
         self._broken = False
         self._closed = False
         self._credit_samples = 0
@@ -173,6 +175,12 @@ class Context:
         if self._broken:
             return
         self.last_text_s = self._loop.time()
+        if self._ended:  # the end speaks everything anyway: this is answered just before it
+            if self._pending and isinstance(self._pending[-1], _Done):
+                self._pending.insert(len(self._pending) - 1, _Flushed())
+            else:
+                self._flushes_after_end += 1
+            return
         self._front.flush()
         self._feed()
 
@@ -180,6 +188,7 @@ class Context:
         """No more text follows."""
         if self._broken:
             return
+        self._ended = True
         self._front.end()
         self._feed()
 
@@ -245,7 +254,7 @@ class Context:
             return
         self._finish_sent = True
         if self._stream is None:
-            self._pending.append(_Done({}))
+            self._queue_done({})
             self._outbox.pump()
         else:
             self._stream.finish()
@@ -297,7 +306,7 @@ class Context:
                 self._pending.append(_Flushed())
             elif kind == "done":
                 self._queue(await self._encode(encoder, encoder.finish))
-                self._pending.append(_Done(dict(event.done.stage_seconds)))
+                self._queue_done(dict(event.done.stage_seconds))
             elif kind == "error":
                 self._break(_failure_of(event.error))
             if self._closed or self._broken:
@@ -308,6 +317,10 @@ class Context:
         if frames and not self._pending:
             self._frames_since_s = self._loop.time()
         self._pending.extend(frames)
+
+    def _queue_done(self, stage_seconds: dict[str, float]) -> None:
+        self._pending.extend(_Flushed() for _ in range(self._flushes_after_end))
+        self._pending.append(_Done(stage_seconds))
 
     async def _encode(self, encoder: ContextEncoder, step: Any, *args: bytes) -> list[EncodedFrame]:
         """Runs one step of the encoder, Opus off the event loop: it costs 5 to 13 ms per audio-second."""

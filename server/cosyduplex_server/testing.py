@@ -269,7 +269,7 @@ class _FakeRequest:
 
 
 class WorkerStream:
-    """One context at a worker, driven by hand: each command is sent when asked, each event taken one by one."""
+    """One context at a worker, driven by hand: commands are sent as asked, events taken one by one."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         stub = link_grpc.EngineWorkerStub(channel)  # type: ignore[no-untyped-call]

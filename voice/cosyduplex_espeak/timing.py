@@ -48,7 +48,7 @@ class WordTimer:
         index = self._word_at(position)
         if index <= self._latest or index == len(self._words):
             return []
-        over = [] if self._latest < 0 else self._close(index, sample)
+        over = self._close(index, sample) if self._sound_end and self._latest >= 0 else []
         self._latest = index
         self._begun_at = sample
         return over

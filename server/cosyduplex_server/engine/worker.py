@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Final, Protocol
 
 import grpc
@@ -21,6 +22,8 @@ from cosyduplex_server.engine.outbox import Outbox, error_event
 logger = logging.getLogger(__name__)
 
 CAPACITY_INTERVAL_S: Final = 1.0
+# After the last event the gateway has this long to end its side of the call.
+HANG_UP_S: Final = 5.0
 _CLOSE_GRACE_S: Final = 1.0
 
 # A gateway that vanished without a word (TCP only) is noticed, and its contexts freed, after 15 s.
@@ -153,6 +156,7 @@ class WorkerServer(link_grpc.EngineWorkerServicer):
         refusal = self._refusal(first)
         if refusal is not None:
             await context.write(refusal)
+            await _hang_up(commands)
             return
         self._busy += 1
         self._notify()
@@ -185,6 +189,7 @@ class WorkerServer(link_grpc.EngineWorkerServicer):
         except Exception as error:  # noqa: BLE001  the engine's fault is told to this context alone
             outbox.fail(error)
             await context.write(await outbox.next_event())
+            await _hang_up(commands)
             return
         async with asyncio.TaskGroup() as tasks:
             reader = tasks.create_task(
@@ -192,6 +197,7 @@ class WorkerServer(link_grpc.EngineWorkerServicer):
             )
             try:
                 await _send(context, request, outbox)
+                await asyncio.wait((reader,), timeout=HANG_UP_S)  # as in `_hang_up`
             finally:  # reached as well when the gateway cancels the stream or is gone
                 reader.cancel()
                 request.cancel()
@@ -206,12 +212,27 @@ async def _send(
 ) -> None:
     while True:
         event = await outbox.next_event()
-        await context.write(event)
+        try:
+            await context.write(event)
+        except grpc.aio.InternalError:  # the gateway is gone; gRPC cancels this task next
+            return
         match event.WhichOneof("event"):
             case "done" | "error":
                 return
             case "audio":
                 request.progress(outbox.sent_samples, outbox.credit_samples)
+
+
+async def _hang_up(commands: AsyncIterator[link.Command]) -> None:
+    """Let the gateway end the call.
+
+    A command may be on its way. Were the call over before it is written, gRPC would fail the gateway's side
+    and throw away the events not yet read.
+    """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(HANG_UP_S):
+            async for _ in commands:
+                pass
 
 
 async def _obey(commands: AsyncIterator[link.Command], request: EngineRequest, outbox: Outbox) -> None:

@@ -82,7 +82,7 @@ class _SilentFilter:
         at = 0
         for silent in _SILENT.finditer(text):
             self._keep(text[at : silent.start()], start + at)
-            if silent[1]:
+            if silent[1] and self._gap is None:
                 self._gap = start + silent.start()
             at = silent.end()
         self._keep(text[at:], start + at)

@@ -1,0 +1,93 @@
+# Everything a newcomer needs: `make run` speaks, `make test` proves it. Both set themselves up.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+PYTEST_ARGS ?= -n 2
+
+# Whatever has been done already is a file here, so that a second start costs nothing.
+PYTHON_READY := $(VENV)/.python-ready
+RUN_READY := $(VENV)/.run-ready
+DEV_READY := $(VENV)/.dev-ready
+OPUS_READY := $(VENV)/.libopus-looked-for
+
+# The environment variable, unlike pip's option, holds for the tools that build a package as well.
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# $(call apt,PACKAGE): installs it as root on Debian and its kin, quietly; fails anywhere else.
+apt = [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	export DEBIAN_FRONTEND=noninteractive && { apt-get -qq update; \
+	apt-get -qq install -y --no-install-recommends $(1) >/dev/null; }
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup run test lint format proto lock clean
+
+help: ## Show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(RUN_READY) $(OPUS_READY) ## Start the server: make run ARGS='--port 9000'
+	@exec $(BIN)/cosyduplex serve $(ARGS)
+
+test: lint ## Everything that must pass: lint, types, tests
+	@echo "== pytest"
+	@$(BIN)/pytest -q $(PYTEST_ARGS)
+	@[ -d tests/gpu ] || echo "tests/gpu: skipped, this version has nothing that runs on a GPU"
+
+lint: $(DEV_READY) ## Style and types
+	@echo "== ruff"
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --check --quiet
+	@echo "== mypy"
+	@$(BIN)/mypy
+
+format: $(DEV_READY) ## Put the code into shape
+	@$(BIN)/ruff check --fix --quiet
+	@$(BIN)/ruff format
+
+setup: $(DEV_READY) $(OPUS_READY) ## Install everything for development, and start nothing
+
+proto: $(DEV_READY) ## Generate the engine link's stubs from worker.proto
+	@$(BIN)/python -m grpc_tools.protoc -I server --python_out=server --pyi_out=server \
+		--grpc_python_out=server server/cosyduplex_server/engine/link/worker.proto
+
+lock: $(PYTHON_READY) ## Bring constraints.txt to the newest versions that pyproject.toml allows
+	@rm -rf build/lock && $(BIN)/python -m venv build/lock
+	@PIP_CONSTRAINT= build/lock/bin/python -m pip install --quiet hatchling setuptools wheel -e '.[dev]'
+	@{ sed -n '/^#/p' constraints.txt; PIP_CONSTRAINT= build/lock/bin/python -m pip freeze --all \
+		--exclude pip --exclude-editable; } > build/lock/constraints.txt
+	@mv build/lock/constraints.txt constraints.txt && rm -rf build/lock
+
+clean: ## Remove whatever was installed or built here
+	@rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- set-up
+
+$(PYTHON_READY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { $(call apt,python3-venv); } || { \
+		echo "Python's venv module is missing (Debian: apt-get install python3-venv)" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(RUN_READY): $(PYTHON_READY) pyproject.toml constraints.txt
+	@echo "Installing into $(VENV) (once) ..."
+	@$(BIN)/python -m pip install --quiet -e '.[server,voice]'
+	@touch $@
+
+$(DEV_READY): $(PYTHON_READY) pyproject.toml constraints.txt
+	@echo "Installing into $(VENV) for development (once) ..."
+	@$(BIN)/python -m pip install --quiet -e '.[dev]'
+	@touch $(RUN_READY) $@
+
+# Without libopus audio is PCM alone, and everything else works: say so once, and go on.
+$(OPUS_READY): | $(PYTHON_READY)
+	@have() { $(BIN)/python -c 'import ctypes.util, sys; sys.exit(not ctypes.util.find_library("opus"))'; }; \
+	have || { $(call apt,libopus0); } || true; \
+	have || echo "libopus is missing, so audio is sent as PCM, not Opus" \
+		"(Debian: apt-get install libopus0, Fedora: dnf install opus, macOS: brew install opus)"
+	@touch $@
