@@ -7,6 +7,10 @@ import json
 from collections import defaultdict
 from typing import Any, Self
 
+from websockets.asyncio.client import ClientConnection as Socket
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
 from cosyduplex.connection import ClientConnection, ServerEvent
 from cosyduplex.messages import (
     AudioFrame,
@@ -15,9 +19,6 @@ from cosyduplex.messages import (
     SessionStart,
     SessionStarted,
 )
-from websockets.asyncio.client import ClientConnection as Socket
-from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed
 
 
 class NativeClient:
@@ -36,7 +37,8 @@ class NativeClient:
     @classmethod
     async def open(cls, ws_url: str, start: SessionStart | None = None, **details: Any) -> Self:
         """Connects and, when a start is given, starts the session and waits for the answer."""
-        socket = await connect(ws_url, compression=None, max_size=None, ping_interval=None, **details)
+        limits = {"max_size": None, "max_queue": None, "ping_interval": None}
+        socket = await connect(ws_url, compression=None, **limits, **details)
         client = cls(socket)
         if start is not None:
             await client.send(start)

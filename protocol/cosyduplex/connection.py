@@ -24,7 +24,6 @@ from cosyduplex.messages import (
     ClientMessage,
     ContextCancel,
     ContextCancelled,
-    ContextDone,
     ContextFlushed,
     ContextOpen,
     ContextStarted,
@@ -164,6 +163,7 @@ class ServerConnection:
     ) -> list[Received | Violation]:
         context_id = message.context_id
         if context_id is None:
+            self._failed.clear()  # as a cancel by name does: the client takes every id as free from here on
             return [Received(message)]
         context = self._by_id.get(context_id)
         state = self.context_state(context_id)
@@ -242,15 +242,30 @@ class ServerConnection:
             raise LocalProtocolError(f"{message.type} after the end of the session")
         if isinstance(message, SessionStarted):
             return wire.encode_message(message)
+        if isinstance(message, Error | Warning) and message.context_index is None:
+            message = self._with_index(message)
         self._account(message)
         self.last_ev += 1
         if isinstance(message, SessionEnded):
             self.state = SessionState.ENDED
         return wire.encode_message(dataclasses.replace(message, ev=self.last_ev))
 
+    def _with_index(self, message: Error | Warning) -> Error | Warning:
+        """Whoever names a live context need not know its index."""
+        context = None if message.context_id is None else self._by_id.get(message.context_id)
+        if context is None or Warning not in SERVER.get(context.state, {}):
+            return message
+        return dataclasses.replace(message, context_index=context.index)
+
     def _account(self, message: ServerMessage) -> None:
+        if isinstance(message, SessionEnded) and self.live_contexts:
+            raise LocalProtocolError("session.ended before the end of each context")
+        if isinstance(message, Error) and message.ends == "none":
+            return
         index = getattr(message, "context_index", None)
-        if index is None or (isinstance(message, Error) and message.ends == "none"):
+        if index is None:
+            if isinstance(message, Error) and message.ends == "context":
+                raise LocalProtocolError("error for a context that is not live")
             return
         context = self._by_index.get(index)
         if context is None:
@@ -323,10 +338,9 @@ class ServerEvent:
 class _Generation:
     context_id: str
     number: int
-    state: ContextState = ContextState.OPENING
+    state: ContextState = ContextState.OPENING  # as the server sees it, before it hears of a cancel
     cancelled: bool = False
-    no_more_audio: bool = False
-    done: bool = False
+    has_last: bool = False
 
 
 @dataclass(slots=True)
@@ -386,11 +400,11 @@ class ClientConnection:
 
     def _account(self, message: ContextOpen | TextAppend | TextFlush | TextEnd | ContextCancel) -> None:
         if message.context_id is None:
-            for mine in self._mine.values():
+            for mine in tuple(self._mine.values()):
                 self._cancel(mine.latest)
             return
-        mine_or_none = self._mine.get(message.context_id)
-        state = ContextState.FREE if mine_or_none is None else mine_or_none.latest.state
+        current = self._current(message.context_id)
+        state = ContextState.FREE if current is None else current.state
         # Before `context.started` arrives, a context takes text as an open one does.
         allowed = CLIENT[ContextState.OPEN if state is ContextState.OPENING else state]
         after = allowed.get(type(message))
@@ -398,12 +412,12 @@ class ClientConnection:
             raise LocalProtocolError(_explain(message, state))
         if after is ContextState.OPENING:
             self._open(message.context_id)
-        elif mine_or_none is None:  # a cancel of what is not known here: the server may know it
+        elif current is None:  # a cancel of what is not known here: the server may know it
             return
         elif isinstance(message, ContextCancel):
-            self._cancel(mine_or_none.latest)
+            self._cancel(current)
         elif after is ContextState.ENDING:
-            mine_or_none.latest.state = ContextState.ENDING
+            current.state = ContextState.ENDING
 
     def _open(self, context_id: str) -> None:
         self._opened += 1
@@ -415,15 +429,20 @@ class ClientConnection:
             mine.latest = generation
             mine.unanswered.append(generation)
 
-    @staticmethod
-    def _cancel(generation: _Generation) -> None:
+    def _cancel(self, generation: _Generation) -> None:
         generation.cancelled = True
-        generation.state = ContextState.FREE
+        if generation.state is ContextState.FAILED:
+            self._forget(generation)
+
+    def _current(self, context_id: str) -> _Generation | None:
+        """What text for this id goes to; `None` when the id is free."""
+        mine = self._mine.get(context_id)
+        return None if mine is None or mine.latest.cancelled else mine.latest
 
     def generation_of(self, context_id: str) -> int | None:
-        """The number of the last context opened under this id, while it is not known to have ended."""
-        mine = self._mine.get(context_id)
-        return None if mine is None else mine.latest.number
+        """The number of the context open under this id, until it is cancelled or known to have ended."""
+        current = self._current(context_id)
+        return None if current is None or current.state is ContextState.FAILED else current.number
 
     # --- in
 
@@ -434,6 +453,8 @@ class ClientConnection:
             RemoteProtocolError: the server broke the protocol.
         """
         message = wire.decode_server_message(data)
+        if self.state is SessionState.ENDED:
+            raise RemoteProtocolError(f"{message.type} after session.ended")
         if isinstance(message, SessionStarted):
             self.started = message
             if message.resumed is False:
@@ -446,6 +467,8 @@ class ClientConnection:
         elif self.started is not None:
             raise RemoteProtocolError(f"{message.type} carries no event number")
         if isinstance(message, SessionEnded):
+            if any(generation.state in LIVE for generation in self._by_index.values()):
+                raise RemoteProtocolError("session.ended before the end of each context")
             self.state = SessionState.ENDED
         return self._about_context(message)
 
@@ -456,15 +479,17 @@ class ClientConnection:
             RemoteProtocolError: the server broke the protocol.
         """
         frame = wire.decode_frame(data)
+        if self.state is SessionState.ENDED:
+            raise RemoteProtocolError("audio after session.ended")
         if frame.seq != self.last_seq % (SEQ_MODULUS - 1) + 1 and not frame.gap:
             raise RemoteProtocolError(f"frame {frame.seq} follows frame {self.last_seq}")
         self.last_seq = frame.seq
         generation = self._by_index.get(frame.context_index)
         if generation is None:
             raise RemoteProtocolError("audio for a context that is not live")
-        if generation.no_more_audio:
+        if generation.has_last or AudioFrame not in SERVER[generation.state]:
             raise RemoteProtocolError("audio after the end of its context")
-        generation.no_more_audio = frame.last
+        generation.has_last = frame.last
         return ServerEvent(frame, generation.context_id, generation.number, generation.cancelled)
 
     def _about_context(self, message: ServerMessage) -> ServerEvent:
@@ -474,7 +499,7 @@ class ClientConnection:
         if isinstance(message, ContextStarted):
             return self._started(message)
         generation = self._by_index.get(index)
-        if generation is None:
+        if generation is None or generation.context_id != getattr(message, "context_id", None):
             raise RemoteProtocolError(f"{message.type} for a context that is not live")
         self._follow(message, index, generation)
         stale = generation.cancelled and isinstance(message, (Marks, ContextFlushed, Warning))
@@ -485,7 +510,7 @@ class ClientConnection:
         if mine is None or not mine.unanswered:
             raise RemoteProtocolError("context.started for a context that was not opened")
         known = self._by_index.get(message.context_index)
-        if known is not None and not known.done:
+        if known is not None and known.state is not ContextState.DONE:
             raise RemoteProtocolError("context.started with an index that is in use")
         generation = mine.unanswered.popleft()
         if generation.state is ContextState.OPENING:
@@ -494,20 +519,25 @@ class ClientConnection:
         return ServerEvent(message, message.context_id, generation.number, generation.cancelled)
 
     def _follow(self, message: ServerMessage, index: int, generation: _Generation) -> None:
-        """Moves a generation on; one that was cancelled here waits for `context.cancelled` alone."""
-        if isinstance(message, ContextDone):
-            # Its index stays known, since a later cancel is still answered, until the server reuses it.
-            generation.no_more_audio = generation.done = True
-            if not generation.cancelled:
-                generation.state = ContextState.DONE
-                self._forget(generation)
-        elif isinstance(message, ContextCancelled):
+        """Moves a generation on as the server's table says."""
+        if isinstance(message, Error) and message.ends == "none":
+            return
+        state = generation.state
+        # A cancel may cross whatever the server said before it; of a done context it may be the answer to
+        # one without an id.
+        may_be_cancelled = generation.cancelled or state is ContextState.DONE
+        if isinstance(message, ContextCancelled) and may_be_cancelled:
+            state = ContextState.CANCELLING
+        after = SERVER.get(state, {}).get(type(message))
+        if after is None:
+            raise RemoteProtocolError(f"{message.type} for a context that is {state.name}")
+        generation.state = after
+        if after in (ContextState.FREE, ContextState.FAILED):
             del self._by_index[index]
+        # The index of a done one stays known, since a later cancel is still answered, until the server
+        # reuses it. The id of a failed one takes no text before it is opened again or cancelled.
+        if after not in LIVE and (after is not ContextState.FAILED or generation.cancelled):
             self._forget(generation)
-        elif isinstance(message, Error) and message.ends != "none":
-            del self._by_index[index]
-            if not generation.cancelled:
-                generation.state = ContextState.FAILED
 
     def _forget(self, generation: _Generation) -> None:
         mine = self._mine.get(generation.context_id)

@@ -13,7 +13,7 @@ import re
 import struct
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -37,6 +37,9 @@ FLAG_FIRST, FLAG_LAST, FLAG_GAP = 1, 2, 4
 # orjson refuses the escape of a lone surrogate; the protocol takes it (it counts one character and is
 # spoken as nothing), so such a message goes through the slower standard decoder.
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+# What is taken only to be echoed must be possible to encode: orjson stops at 254 levels, json at about 900.
+MAX_ECHO_LEVELS = 100
 
 # --- frames ------------------------------------------------------------------------------------------
 
@@ -155,7 +158,10 @@ def _load(data: bytes) -> Any:
         raise NotUtf8("a text message must be UTF-8") from None
     if _SURROGATE_ESCAPE.search(data):
         try:
-            return json.loads(text, parse_constant=_refuse_constant)
+            # Numbers go to orjson, so that they mean the same on both ways: none is infinite or huge.
+            return json.loads(
+                text, parse_int=orjson.loads, parse_float=orjson.loads, parse_constant=_refuse_constant
+            )
         except (ValueError, RecursionError):
             pass
     raise NotAMessage("a message must be valid JSON, nested no deeper than 1000 levels")
@@ -267,7 +273,18 @@ def _number(item: Any, where: str) -> float | int:
 
 
 def _anything(item: Any, where: str) -> Any:
-    return item
+    level = [item]
+    for _ in range(MAX_ECHO_LEVELS):
+        level = [child for parent in level for child in _children(parent)]
+        if not level:
+            return item
+    raise _WrongField(f"{where} must be nested no deeper than {MAX_ECHO_LEVELS} levels")
+
+
+def _children(item: Any) -> Iterable[Any]:
+    if isinstance(item, dict):
+        return item.values()
+    return item if isinstance(item, list) else ()
 
 
 _SCALARS: dict[Any, Parser] = {object: _anything, str: _string, bool: _boolean, int: _integer, float: _number}

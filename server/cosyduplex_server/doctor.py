@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import platform
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import grpc
 import orjson
+
+from cosyduplex_server.app import EMBEDDED_VOICE_MODULE
+from cosyduplex_server.engine.link import worker_pb2 as link
+from cosyduplex_server.engine.link.worker_pb2_grpc import EngineWorkerStub
 
 LOUDSPEAKER_PROGRAMS = ("pw-cat", "paplay", "aplay", "ffplay", "play")
 PROBE_S = 20.0
@@ -45,7 +50,6 @@ def examine() -> list[Finding]:
     """Looks at everything."""
     return [
         _python(),
-        _server_packages(),
         _embedded_voice(),
         _opus(),
         _loudspeaker(),
@@ -60,36 +64,33 @@ def _python() -> Finding:
     return Finding("Python", "ok", detail)
 
 
-def _server_packages() -> Finding:
-    needed = ("uvicorn", "starlette", "grpc", "numpy", "prometheus_client", "yaml", "cryptography")
-    missing = [name for name in needed if importlib.util.find_spec(name) is None]
-    if missing:
-        return Finding(
-            "server packages",
-            "broken",
-            f"not installed: {', '.join(missing)}",
-            "Run `pip install 'cosyduplex[server,voice]'`.",
-        )
-    return Finding("server packages", "ok", "installed")
-
-
 def _embedded_voice() -> Finding:
-    """Starts the voice's own program: its library must not be loaded into this one."""
+    """Starts the voice's own program and asks it over the link: its library must not be loaded here."""
     name = "embedded voice"
-    command = [sys.executable, "-m", "cosyduplex_espeak", "--describe"]
-    try:
-        probe = subprocess.run(command, capture_output=True, timeout=PROBE_S, check=False)
-    except subprocess.TimeoutExpired:
-        return Finding(
-            name, "broken", f"did not start within {PROBE_S:g} s", "Try again; report it if it stays."
+    with tempfile.TemporaryDirectory(prefix="cosyduplex-") as folder:
+        command = [sys.executable, "-m", EMBEDDED_VOICE_MODULE, "--exit-with-stdin"]
+        worker = subprocess.Popen(
+            [*command, "--listen", f"unix:{folder}/voice.sock"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
-    if probe.returncode != 0:
-        last = probe.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it ended at once"]
-        return Finding(name, "broken", last[0], "Run `pip install 'cosyduplex[voice]'`.")
-    told = orjson.loads(probe.stdout.splitlines()[0])
-    level: Literal["ok", "missing"] = "missing" if told["notes"] else "ok"
-    detail = f"{told['engine']} {told['engine_version']}, {len(told['voices'])} voices"
-    return Finding(name, level, detail, " ".join(told["notes"]))
+        with worker:
+            assert worker.stdout is not None
+            assert worker.stderr is not None
+            line = worker.stdout.readline()
+            if not line:
+                last = worker.stderr.read().decode(errors="replace").strip().splitlines()[-1:]
+                detail = last[0] if last else "it ended at once"
+                return Finding(name, "broken", detail, "Run `pip install 'cosyduplex[server,voice]'`.")
+            with grpc.insecure_channel(orjson.loads(line)["address"]) as channel:
+                told = EngineWorkerStub(channel).Describe(link.DescribeRequest(), timeout=PROBE_S)
+            worker.communicate()  # its standard input ends, and so does it
+    speaks = sorted({voice.language.partition("-")[0] for voice in told.voices})
+    detail = f"{told.engine} {told.engine_version}, {len(told.voices)} voices ({', '.join(speaks)})"
+    if "zh" not in speaks:
+        return Finding(name, "missing", detail, " ".join(told.notes))
+    return Finding(name, "ok", detail)
 
 
 def _opus() -> Finding:

@@ -156,6 +156,11 @@ class Peer:
             )
         )
 
+    async def until_end(self) -> None:
+        """Takes what comes until the client ends the session."""
+        while not isinstance((await self.receive()).message, SessionEnd):
+            pass
+
     async def end(self) -> None:
         """Answers a session.end."""
         await self.send(SessionEnded(reason="ended", audio_ms=0, characters=0))

@@ -18,6 +18,7 @@ from cosyduplex.messages import (
     ContextOpen,
     Ping,
     Pong,
+    SessionStart,
     TextAppend,
     TextEnd,
 )
@@ -149,20 +150,13 @@ async def test_a_cancel_that_crosses_an_ending_error_ends_too() -> None:
     async def failing(peer: Peer) -> None:
         await peer.begin()
         await peer.expect(ContextOpen)
-        await peer.expect(TextAppend)
-        await peer.fail("context", context_id="c", index=0)
-        assert (await peer.receive()).message == "never"
-
-    async def failing_then_silent(peer: Peer) -> None:
-        await peer.begin()
-        await peer.expect(ContextOpen)
         await is_cancelled.wait()
         await peer.expect(TextAppend)
         await peer.fail("context", context_id="c", index=0)
-        await peer.socket.wait_closed()
+        await peer.until_end()
 
     is_cancelled = asyncio.Event()
-    async with serving(failing_then_silent) as server, cosyduplex.client.connect(server.url) as session:
+    async with serving(failing) as server, cosyduplex.client.connect(server.url) as session:
         context = session.context("c")
         await context.append("a")
         cancelling = asyncio.create_task(context.cancel())
@@ -222,6 +216,7 @@ async def cancel_by_break(session) -> None:
     async for _ in session.speak(endless()):
         break
     gc.collect()
+    await session.ping()  # the loop closes what was left behind
 
 
 async def cancel_by_aclose(session) -> None:
@@ -244,10 +239,13 @@ async def cancel_by_task(session) -> None:
 
 
 async def cancel_by_error(session) -> None:
-    with pytest.raises(ZeroDivisionError):
+    async def listen() -> None:
         async with contextlib.aclosing(session.speak(endless())) as audio:
             async for _ in audio:
                 raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await listen()
 
 
 async def endless():
@@ -260,11 +258,8 @@ async def test_leaving_speak_in_any_way_cancels_the_context_on_the_server(leave)
     async with serving() as server, cosyduplex.client.connect(server.url) as session:
         await leave(session)
         await session.ping()
-        assert [type(m) for m in server.peers[0].received][1:4] == [
-            ContextOpen,
-            TextAppend,
-            ContextCancel,
-        ]
+        said = [type(m) for m in server.peers[0].received if not isinstance(m, SessionStart | Ping)]
+        assert said == [ContextOpen, TextAppend, ContextCancel]
         assert not [task for task in asyncio.all_tasks() if "feed" in task.get_name()]
 
 

@@ -265,7 +265,7 @@ async def test_feeding_a_context_that_failed_raises_why() -> None:
         await peer.begin()
         await peer.expect(ContextOpen)
         await peer.fail("context", context_id="c", index=0)
-        await peer.socket.wait_closed()
+        await peer.until_end()
 
     async with serving(full) as server, cosyduplex.client.connect(server.url) as session:
         context = session.context("c")

@@ -119,7 +119,7 @@ async def test_every_worker_gets_an_address_of_its_own() -> None:
 
 
 async def test_start_returns_with_the_first_ready_worker() -> None:
-    body = "serve() if 'w1' in address else os.read(0, 1)"
+    body = "serve() if '/w1.' in address else os.read(0, 1)"
     async with started(worker(body), num_workers=2) as (_, readiness):
         assert [name for name, _ in readiness.addresses] == ["w1"]
 
@@ -195,7 +195,7 @@ serve() if len([name for name in os.listdir({str(directory)!r}) if name.isdigit(
 async def test_a_second_worker_that_cannot_start_does_not_end_the_first(directory: Path) -> None:
     flag = directory / "flag"
     body = f"""
-if "w0" in address:
+if "/w0." in address:
     serve()
 while not os.path.exists({str(flag)!r}):
     time.sleep(0.01)
@@ -399,6 +399,23 @@ asyncio.run(main())
 
 
 # --- with the pool and a whole engine
+
+
+async def test_the_embedded_voice_speaks_through_the_link() -> None:
+    pytest.importorskip("espeakng_loader", exc_type=ImportError)
+    pool = WorkerPool()
+    async with pool, Supervisor([sys.executable, "-m", "cosyduplex_espeak"], on_ready=pool.add) as supervisor:
+        await supervisor.start()
+        await pool.wait_ready(10)
+        assert pool.description.engine == "espeak-ng"
+        stream = pool.open(SpeakRequest(request_id="r1", credit_samples=10**6))
+        stream.append(0, "Hello, world.")
+        stream.finish()
+        events = [event async for event in stream]
+        num_samples = sum(len(event.audio.pcm) for event in events) // 2
+        assert stream.sample_rate_hz // 2 < num_samples < stream.sample_rate_hz * 3
+        assert events[-1].HasField("done")
+    await until(lambda: len(asyncio.all_tasks()) == 1)
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGSTOP])

@@ -161,7 +161,9 @@ class Link:
                 self.started = await self._has_started
         except TimeoutError:
             message = f"the server did not begin the session within {open_timeout:g} s"
-            raise ConnectError("timeout", message, "Try again.", retryable=True) from None
+            error = ConnectError("timeout", message, "Try again.", retryable=True)
+            self._fail(error)
+            raise error from None
         except SessionClosed as exc:
             is_full = exc.code == 1013
             code = ErrorCode.OVER_CAPACITY if is_full else "refused"

@@ -147,10 +147,6 @@ class EngineStream:
         if not self._ended:
             self._stop()
 
-    def lose(self) -> None:
-        """Ends the stream as failed: its worker can no longer be trusted to end it."""
-        self._call.cancel()
-
     def __aiter__(self) -> AsyncIterator[link.Event]:
         return self
 
@@ -181,7 +177,7 @@ class EngineStream:
             self._wake.set()
 
     async def _write(self) -> None:
-        """Sends the commands; after the last event, lets the worker end the call in its own way."""
+        """Sends the commands; after the last event, leaves it to the worker to end the call."""
         try:
             while not self._ended:
                 await self._wake.wait()
@@ -189,7 +185,6 @@ class EngineStream:
                 while self._commands and not self._ended:
                     await self._call.write(self._commands.popleft())
             await self._call.done_writing()
-            await self._call.read()
         except (AioRpcError, asyncio.InvalidStateError) as error:
             # The call has ended under our hands; whoever iterates learns why.
             logger.debug("writing to %s ended: %s", self.worker, type(error).__name__)
@@ -371,9 +366,7 @@ class _Worker:
     def _lose(self) -> None:
         self.capacity = None
         self._num_elsewhere = 0
-        streams, self.streams = self.streams, set()
-        for stream in streams:
-            stream.lose()
+        self.streams = set()  # closing the channel, which follows, ends their calls
         self._on_change()
 
 

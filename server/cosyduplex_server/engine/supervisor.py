@@ -135,7 +135,6 @@ class _Worker:
     name: str
     backoff: Backoff
     num_starts: int = 0
-    was_ready: bool = False
     ready_since_s: float | None = None
     transport: asyncio.SubprocessTransport | None = None
 
@@ -233,7 +232,7 @@ class Supervisor:
                 exit_code, last_word = CANNOT_START, f"{self._command[0]}: {error.strerror}"
             logger.warning("%s ended with exit code %s", worker.name, exit_code)
             hopeless = exit_code == CANNOT_START or worker.num_starts >= _START_ATTEMPTS
-            if hopeless and not worker.was_ready and not self._first_ready.done():
+            if hopeless and not self._first_ready.done():
                 message = last_word or f"the engine worker ended with exit code {exit_code}"
                 self._first_ready.set_exception(EngineStartError(message))
             lasted_s = self._clock() - worker.ready_since_s if worker.ready_since_s is not None else 0.0
@@ -246,7 +245,6 @@ class Supervisor:
         worker.ready_since_s = None
 
         def on_ready(address: str) -> None:
-            worker.was_ready = True
             worker.ready_since_s = self._clock()
             self._on_ready(worker.name, address)
             if not self._first_ready.done():

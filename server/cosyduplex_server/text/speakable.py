@@ -292,6 +292,12 @@ class _Markdown(_PlainText):
         silent = self._mode in (self._silence, self._fence_line)
         return None if silent else super().held_from
 
+    def _speak(self, end: int) -> bool:
+        # A border's comma stands right before the next word, whichever way the spaces came.
+        if self._cell is not None and (blank := _BLANK.match(self._text, self._at, end)):
+            super()._speak(blank.end())
+        return super()._speak(end) if end > self._at else True
+
     def _join(self, piece: str) -> None:
         if piece.isspace():
             self._gap = None
