@@ -454,7 +454,7 @@ class ClientConnection:
         """
         message = wire.decode_server_message(data)
         if self.state is SessionState.ENDED:
-            raise RemoteProtocolError(f"{message.type} after session.ended")
+            raise RemoteProtocolError(f"{message.type} after the end of the session")
         if isinstance(message, SessionStarted):
             self.started = message
             if message.resumed is False:
@@ -480,14 +480,14 @@ class ClientConnection:
         """
         frame = wire.decode_frame(data)
         if self.state is SessionState.ENDED:
-            raise RemoteProtocolError("audio after session.ended")
+            raise RemoteProtocolError("audio after the end of the session")
         if frame.seq != self.last_seq % (SEQ_MODULUS - 1) + 1 and not frame.gap:
             raise RemoteProtocolError(f"frame {frame.seq} follows frame {self.last_seq}")
         self.last_seq = frame.seq
         generation = self._by_index.get(frame.context_index)
         if generation is None:
             raise RemoteProtocolError("audio for a context that is not live")
-        if generation.has_last or AudioFrame not in SERVER[generation.state]:
+        if generation.has_last or AudioFrame not in SERVER.get(generation.state, {}):
             raise RemoteProtocolError("audio after the end of its context")
         generation.has_last = frame.last
         return ServerEvent(frame, generation.context_id, generation.number, generation.cancelled)

@@ -16,9 +16,9 @@ import concurrent.futures
 import contextlib
 import ssl as tls
 import threading
-from collections.abc import Coroutine, Generator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Coroutine, Generator, Iterable, Iterator
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from cosyduplex import client
 from cosyduplex.client import DEFAULT_URL, Event, SessionClosed, SessionEvent
@@ -178,12 +178,7 @@ class Session:
         audio = self._session.speak(
             tokens, context_id=context_id, voice=voice, language=language, speech=speech, text=text
         )
-        try:
-            while (payload := self._loop.call(_next(audio))) is not None:
-                yield payload
-        finally:
-            with contextlib.suppress(SessionClosed):
-                self._loop.call(_close(audio))
+        yield from _Taking(self._loop, audio)
 
     def cancel(self) -> list[ContextCancelled]:
         """Stops every context whose audio has not been heard to its end; returns how far each got."""
@@ -220,10 +215,8 @@ class Session:
 
     def events(self) -> Generator[SessionEvent, None, None]:
         """Yields what concerns no single context: draining, warnings, errors; ends with the session."""
-        events = self._session.events()
         with contextlib.suppress(SessionClosed):
-            while (event := self._loop.call(_next(events))) is not None:
-                yield event
+            yield from _Taking(self._loop, self._session.events())
 
 
 class Context:
@@ -264,23 +257,36 @@ class Context:
 
     def speak(self, tokens: str | Iterable[str | None]) -> Generator[Event, None, None]:
         """Feeds the tokens while yielding the events; leaving early cancels the context."""
-        events = self._context.speak(tokens)
-        try:
-            while (event := self._loop.call(_next(events))) is not None:
-                yield event
-        finally:
-            with contextlib.suppress(SessionClosed):
-                self._loop.call(_close(events))
+        yield from _Taking(self._loop, self._context.speak(tokens))
 
     def __iter__(self) -> Generator[Event, None, None]:
-        while (event := self._loop.call(_next(self._context))) is not None:
+        while (event := self._loop.call(self._next())) is not None:
             yield event
 
-
-async def _next(iterator: Any) -> Any:
-    """The next item, None after the last: a thread cannot be handed a StopAsyncIteration."""
-    return await anext(iterator, None)
+    async def _next(self) -> Event | None:
+        return await anext(self._context, None)
 
 
-async def _close(generator: Any) -> None:
-    await generator.aclose()
+class _Taking(Generic[_T]):
+    """An async generator taken from threads: what was interrupted ends before it is closed."""
+
+    def __init__(self, loop: _LoopThread, items: AsyncGenerator[_T, None]) -> None:
+        self._loop = loop
+        self._items = items
+        self._turn = asyncio.Lock()
+
+    def __iter__(self) -> Generator[_T, None, None]:
+        try:
+            while (item := self._loop.call(self._next())) is not None:
+                yield item
+        finally:
+            with contextlib.suppress(SessionClosed):
+                self._loop.call(self._close())
+
+    async def _next(self) -> _T | None:
+        async with self._turn:
+            return await anext(self._items, None)
+
+    async def _close(self) -> None:
+        async with self._turn:
+            await self._items.aclose()

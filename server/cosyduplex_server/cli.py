@@ -26,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     # The resampler's products are small: BLAS threads would double their CPU and win nothing.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # gRPC's core tells standard error of every worker that stops; the log has it already.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     arguments = _parser().parse_args(argv)
     run: Callable[[argparse.Namespace], int] = arguments.run
     try:

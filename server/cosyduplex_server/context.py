@@ -64,7 +64,7 @@ class _Done:
     stage_seconds: dict[str, float]
 
 
-class Outbox:
+class Outlet:
     """What a context needs of its session; the session implements it."""
 
     audio: NegotiatedAudio
@@ -104,7 +104,7 @@ class Context:
         context_id: str,
         index: int,
         settings: ContextSettings,
-        outbox: Outbox,
+        outlet: Outlet,
         gateway: Gateway,
         marks: bool,
     ) -> None:
@@ -112,7 +112,7 @@ class Context:
         self.index = index
         self.playback = PlaybackClock()
         self._settings = settings
-        self._outbox = outbox
+        self._outlet = outlet
         self._gateway = gateway
         self._loop = asyncio.get_running_loop()
         self._wants_marks = marks
@@ -245,7 +245,7 @@ class Context:
     def _flush_engine(self, point: FlushPoint) -> None:
         if self._stream is None:
             self._pending.append(_Flushed())
-            self._outbox.pump()
+            self._outlet.pump()
         else:
             self._stream.flush(point.number)
 
@@ -255,7 +255,7 @@ class Context:
         self._finish_sent = True
         if self._stream is None:
             self._queue_done({})
-            self._outbox.pump()
+            self._outlet.pump()
         else:
             self._stream.finish()
 
@@ -268,14 +268,14 @@ class Context:
             self._stream = self._gateway.pool.open(
                 SpeakRequest(
                     request_id=self._gateway.new_id(),
-                    voice=self._settings.voice,
-                    language=self._settings.language,
+                    voice=_encodable(self._settings.voice),
+                    language=_encodable(self._settings.language),
                     speed=1.0 if speech.speed is None else speech.speed,
                     pitch=speech.pitch or 0.0,
                     volume=1.0 if speech.volume is None else speech.volume,
-                    emotion=speech.emotion or "",
-                    instruct=speech.instruct or "",
-                    dialect=speech.dialect or "",
+                    emotion=_encodable(speech.emotion or ""),
+                    instruct=_encodable(speech.instruct or ""),
+                    dialect=_encodable(speech.dialect or ""),
                     seed=speech.seed,
                     credit_samples=window,
                 )
@@ -284,8 +284,8 @@ class Context:
             self._break(Failure(exc.code, exc.message, retry_after_ms=exc.retry_after_ms))
             return False
         self._credit_samples = window
-        encoder = ContextEncoder(self._stream.sample_rate_hz, format_of(self._outbox.audio))
-        self._task = self._outbox.spawn(self, self._listen(self._stream, encoder))
+        encoder = ContextEncoder(self._stream.sample_rate_hz, format_of(self._outlet.audio))
+        self._task = self._outlet.spawn(self, self._listen(self._stream, encoder))
         return True
 
     async def _listen(self, stream: EngineStream, encoder: ContextEncoder) -> None:
@@ -311,7 +311,7 @@ class Context:
                 self._break(_failure_of(event.error))
             if self._closed or self._broken:
                 return
-            self._outbox.pump()
+            self._outlet.pump()
 
     def _queue(self, frames: list[EncodedFrame]) -> None:
         if frames and not self._pending:
@@ -358,7 +358,7 @@ class Context:
 
     def _check_length(self, encoder: ContextEncoder) -> None:
         limit_s = self._gateway.limits.max_context_s
-        if encoder.num_samples > limit_s * self._outbox.audio.sample_rate:
+        if encoder.num_samples > limit_s * self._outlet.audio.sample_rate:
             self._break(
                 Failure(
                     ErrorCode.TEXT_TOO_LONG,
@@ -375,7 +375,7 @@ class Context:
         if self._stream is not None:
             self._stream.cancel()
         self._pending.append(failure)
-        self._outbox.pump()
+        self._outlet.pump()
 
     def crash(self) -> None:
         """Ends the context after a mistake of ours."""
@@ -389,12 +389,12 @@ class Context:
         Returns:
             Whether anything was emitted, and whether more waits for its time.
         """
-        max_ahead_ms = self._outbox.max_ahead_ms
+        max_ahead_ms = self._outlet.max_ahead_ms
         emitted = 0
         while self._pending and not self._closed and emitted < FRAMES_A_TURN:
             item = self._pending[0]
             if isinstance(item, EncodedFrame):
-                duration_ms = item.num_samples * 1000 / self._outbox.audio.sample_rate
+                duration_ms = item.num_samples * 1000 / self._outlet.audio.sample_rate
                 if max_ahead_ms and self.playback.ahead_ms(now_s) + duration_ms > max_ahead_ms:
                     self._grant_credit()
                     return emitted > 0, True
@@ -418,7 +418,7 @@ class Context:
         last = self._is_last_frame()
         self._last_flag_sent = last
         self._pts = frame.pts + frame.num_samples
-        self._outbox.emit_frame(self, frame, duration_ms, last=last)
+        self._outlet.emit_frame(self, frame, duration_ms, last=last)
 
     def _blame(self, dry_at_s: float) -> str:
         """What was missing when the listener ran dry: a frame that lay here, the engine, or text."""
@@ -434,9 +434,9 @@ class Context:
 
     def _send_item(self, item: Marks | _Flushed | _Done | Failure | EncodedFrame) -> None:
         if isinstance(item, Marks):
-            self._outbox.emit(item)
+            self._outlet.emit(item)
         elif isinstance(item, _Flushed):
-            self._outbox.emit(
+            self._outlet.emit(
                 ContextFlushed(context_id=self.context_id, context_index=self.index, audio_ms=self.sent_ms)
             )
         elif isinstance(item, _Done):
@@ -446,10 +446,10 @@ class Context:
 
     def _send_done(self, done: _Done) -> None:
         if self._first_frame_s is not None and not self._last_flag_sent:
-            self._outbox.emit_frame(self, EncodedFrame(self._pts, 0, b""), 0.0, last=True)
+            self._outlet.emit_frame(self, EncodedFrame(self._pts, 0, b""), 0.0, last=True)
         self._close()
         self._observe_stages(done.stage_seconds)
-        self._outbox.emit(
+        self._outlet.emit(
             ContextDone(
                 context_id=self.context_id,
                 context_index=self.index,
@@ -460,7 +460,7 @@ class Context:
                 underruns=self.playback.underruns,
             )
         )
-        self._outbox.ended(self, "done")
+        self._outlet.ended(self, "done")
 
     def _since(self, began_s: float | None) -> int | None:
         if began_s is None or self._first_frame_s is None:
@@ -504,7 +504,7 @@ class Context:
         self._close()
         now_s = self._loop.time()
         played = self.playback.played_ms(now_s) if played_ms is None else min(played_ms, self.sent_ms)
-        self._outbox.emit(
+        self._outlet.emit(
             ContextCancelled(
                 context_id=self.context_id,
                 context_index=self.index,
@@ -514,7 +514,7 @@ class Context:
             )
         )
         if was_live:
-            self._outbox.ended(self, "cancelled")
+            self._outlet.ended(self, "cancelled")
 
     def _heard_chars(self, played_ms: float, *, was_live: bool) -> int:
         if not was_live and played_ms >= self.sent_ms:
@@ -524,14 +524,14 @@ class Context:
     def fail(self, failure: Failure) -> None:
         """Ends the context with an error, now."""
         self._close()
-        self._outbox.emit(failure.as_error("context", self.context_id, self.index))
-        self._outbox.ended(self, str(failure.code))
+        self._outlet.emit(failure.as_error("context", self.context_id, self.index))
+        self._outlet.ended(self, str(failure.code))
 
     def drop(self) -> None:
         """Frees everything; the socket is gone and nobody is to be told."""
         if not self._closed:
             self._close()
-            self._outbox.ended(self, "dropped")
+            self._outlet.ended(self, "dropped")
 
     def _close(self) -> None:
         self._closed = True
@@ -560,6 +560,11 @@ class Context:
             metrics.rtf.observe(sum(stage_seconds.values()) * 1000 / self.playback.sent_ms)
         if self._first_text_s is not None:
             metrics.total.labels("duplex").observe(self._loop.time() - self._first_text_s)
+
+
+def _encodable(text: str) -> str:
+    """The text without lone surrogates, which the link cannot carry."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _failure_of(error: link.Error) -> Failure:

@@ -84,7 +84,8 @@ def _embedded_voice() -> Finding:
                 detail = last[0] if last else "it ended at once"
                 return Finding(name, "broken", detail, "Run `pip install 'cosyduplex[server,voice]'`.")
             with grpc.insecure_channel(orjson.loads(line)["address"]) as channel:
-                told = EngineWorkerStub(channel).Describe(link.DescribeRequest(), timeout=PROBE_S)
+                stub = EngineWorkerStub(channel)  # type: ignore[no-untyped-call]
+                told = stub.Describe(link.DescribeRequest(), timeout=PROBE_S)
             worker.communicate()  # its standard input ends, and so does it
     speaks = sorted({voice.language.partition("-")[0] for voice in told.voices})
     detail = f"{told.engine} {told.engine_version}, {len(told.voices)} voices ({', '.join(speaks)})"

@@ -95,7 +95,7 @@ class Gateway:
     @property
     def is_full(self) -> bool:
         """Whether a new context or session would be refused now."""
-        return self.pool.slots.free == 0 or len(self.sessions) >= self.config.max_sessions
+        return self.pool.is_full or len(self.sessions) >= self.config.max_sessions
 
     def observe(self) -> None:
         """Brings the gauges up to date that are read off elsewhere."""

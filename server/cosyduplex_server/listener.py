@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import ssl
 import struct
 from collections.abc import Callable
 from http import HTTPStatus
@@ -53,6 +52,7 @@ NOTSENT_LOWAT_BYTES = 16 * 1024
 # What a peer may send: a burst, then so much a second. Ten contexts of a fast LLM write 500 messages a
 # second; a flood of 50,000 pings would otherwise hold the loop for a second.
 MESSAGE_BURST, MESSAGES_PER_S = 20_000, 2_000
+BYTES_BURST, BYTES_PER_S = 16 << 20, 2 << 20
 CONTROL_BURST, CONTROLS_PER_S = 100, 10
 # Bytes parsed between two looks at the budget.
 SLICE_BYTES = 4096
@@ -66,11 +66,10 @@ class Budget:
     def __init__(self, burst: int, per_s: int, now_s: float) -> None:
         self._burst, self._per_s, self._left, self._at_s = burst, per_s, float(burst), now_s
 
-    def spend(self, now_s: float) -> bool:
-        """Takes one; returns whether there was one."""
-        self._left = min(self._burst, self._left + (now_s - self._at_s) * self._per_s)
+    def spend(self, now_s: float, amount: int = 1) -> bool:
+        """Takes so much; returns whether there was enough."""
+        self._left = min(self._burst, self._left + (now_s - self._at_s) * self._per_s) - amount
         self._at_s = now_s
-        self._left -= 1
         return self._left >= 0
 
 
@@ -148,7 +147,6 @@ class WebSocketProtocol(asyncio.Protocol):
             max_size=gateway.limits.max_message_bytes,
             subprotocols=[Subprotocol(PROTOCOL), Subprotocol("token"), Subprotocol("bearer")],
             select_subprotocol=_select_subprotocol,
-            logger=log,
         )
         self._transport: asyncio.Transport = None  # type: ignore[assignment]
         self._session: Session | None = None
@@ -167,6 +165,7 @@ class WebSocketProtocol(asyncio.Protocol):
         now_s = self._loop.time()
         self._messages = Budget(MESSAGE_BURST, MESSAGES_PER_S, now_s)
         self._controls = Budget(CONTROL_BURST, CONTROLS_PER_S, now_s)
+        self._bytes = Budget(BYTES_BURST, BYTES_PER_S, now_s)
 
     # --- from the transport
 
@@ -181,7 +180,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Frees the session at once, however the socket went."""
-        self._server_state.connections.discard(self)  # type: ignore[arg-type]
+        self._server_state.connections.discard(self)
         for timer in (self._message_timer, self._write_timer, self._close_timer, self._ping_timer):
             if timer is not None:
                 timer.cancel()
@@ -205,7 +204,7 @@ class WebSocketProtocol(asyncio.Protocol):
             self._write_timer.cancel()
             self._write_timer = None
         if self._session is not None:
-            self._session.pump()
+            self._session.tick()
 
     def data_received(self, data: bytes) -> None:
         """Parses in slices, so that no flood of tiny frames holds the loop."""
@@ -213,6 +212,9 @@ class WebSocketProtocol(asyncio.Protocol):
             return
         if self._session is not None and not self._running:
             self._early += data
+            return
+        if not self._bytes.spend(self._loop.time(), len(data)):
+            self._refuse_flood()
             return
         view = memoryview(data)
         for start in range(0, len(view), SLICE_BYTES):
@@ -325,10 +327,13 @@ class WebSocketProtocol(asyncio.Protocol):
             self._message_timer = None
         data, self._parts = b"".join(self._parts), []
         if self._session is not None and self._core.state is State.OPEN:
-            if self._parts_binary:
-                self._session.receive_binary()
-            else:
-                self._session.receive_text(data)
+            try:
+                if self._parts_binary:
+                    self._session.receive_binary()
+                else:
+                    self._session.receive_text(data)
+            except Exception:  # noqa: BLE001  the edge of a session: a mistake of ours ends it alone
+                self._session.crash()
 
     def _refuse_flood(self) -> bool:
         self._end_session(Failure(ErrorCode.RATE_LIMITED, "too many messages in too little time"), POLICY)
@@ -450,11 +455,3 @@ def _refusal(failure: Failure, path: str) -> Response:
         ]
     )
     return Response(status, HTTPStatus(status).phrase, headers, data)
-
-
-def make_tls_context(cert_file: str, key_file: str | None) -> ssl.SSLContext:
-    """The TLS side of the secure port."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(cert_file, key_file)
-    return context

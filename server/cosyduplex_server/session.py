@@ -38,7 +38,7 @@ from cosyduplex.messages import (
 from cosyduplex_server.access import Principal
 from cosyduplex_server.audio.encode import EncodedFrame
 from cosyduplex_server.audio.negotiate import negotiate_audio
-from cosyduplex_server.context import Context, ContextSettings, Outbox
+from cosyduplex_server.context import Context, ContextSettings, Outlet
 from cosyduplex_server.errors import Failure
 from cosyduplex_server.replay import ReplayLog
 
@@ -67,10 +67,10 @@ class Socket(Protocol):
         """Sends a close frame after what was sent, and waits for the peer's no longer than it must."""
 
 
-class Session(Outbox):
+class Session(Outlet):
     """One WebSocket connection's worth of contexts.
 
-    The socket calls `receive_text`, `receive_binary`, `pump` (it can take more) and `lost`; `run` owns
+    The socket calls `receive_text`, `receive_binary`, `tick` (it can take more) and `lost`; `run` owns
     the tasks of all contexts and returns when the session is over.
     """
 
@@ -95,7 +95,7 @@ class Session(Outbox):
         self._pumping = False
         self._audio_ms = 0.0
         self._characters = 0
-        self._last_message_s = self._loop.time()
+        self._since_s = self._last_message_s = self._loop.time()
         self._timer = self._loop.call_later(gateway.config.first_message_s, self._on_silence)
 
     async def run(self, on_ready: Callable[[], None]) -> None:
@@ -333,7 +333,7 @@ class Session(Outbox):
         if report.last_seq is not None or report.last_ev is not None:
             self._replay.acknowledge(report.last_seq or 0, report.last_ev or 0)
 
-    # --- what contexts ask for (Outbox)
+    # --- what contexts ask for (Outlet)
 
     def emit(self, message: ServerMessage) -> None:
         """Puts a numbered message on its way."""
@@ -376,6 +376,18 @@ class Session(Outbox):
         metrics.audio_seconds.inc(context.playback.sent_ms / 1000)
         self._characters += context.num_chars
 
+    def tick(self, now_s: float | None = None) -> None:
+        """As `pump`, from a timer or the transport: a mistake of ours ends this session and no other."""
+        try:
+            self.pump(now_s)
+        except Exception:  # noqa: BLE001  the edge of a session
+            self.crash()
+
+    def crash(self) -> None:
+        """Ends the session after a mistake of ours."""
+        log.exception("session crashed", extra={"session": self.id})
+        self.refuse(Failure(ErrorCode.INTERNAL, "the server made a mistake"), ENGINE_FAILURE)
+
     def pump(self, now_s: float | None = None) -> None:
         """Sends whatever may be sent now, in shares, so that no context waits for another's backlog."""
         if self._pumping:
@@ -392,9 +404,9 @@ class Session(Outbox):
             self._write()
         self._write()
         if waiting and self._socket.writable and not self._over.is_set():
-            self._gateway.ticker.add(self.pump)
+            self._gateway.ticker.add(self.tick)
         else:
-            self._gateway.ticker.discard(self.pump)
+            self._gateway.ticker.discard(self.tick)
         self._pumping = False
         self._end_if_due()
 
@@ -469,9 +481,21 @@ class Session(Outbox):
         self._stop()
 
     def _stop(self) -> None:
+        if self._over.is_set():
+            return
         self._over.set()
         self._timer.cancel()
-        self._gateway.ticker.discard(self.pump)
+        self._gateway.ticker.discard(self.tick)
+        if self._started:
+            log.info(
+                "session ended",
+                extra={
+                    "session": self.id,
+                    "seconds": round(self._loop.time() - self._since_s, 1),
+                    "audio_ms": round(self._audio_ms),
+                    "characters": self._characters,
+                },
+            )
 
 
 def _merged(base: SpeechOptions, over: SpeechOptions) -> SpeechOptions:

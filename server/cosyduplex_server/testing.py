@@ -301,9 +301,13 @@ class WorkerStream:
         await self.call.write(link.Command(credit=link.Credit(samples=samples)))
 
     async def next_event(self) -> link.Event | None:
-        """The next event; None when the worker has ended the stream."""
+        """The next event; None when the worker has ended the stream. After the last one it hangs up."""
         event = await self.call.read()
-        return event if isinstance(event, link.Event) else None
+        if not isinstance(event, link.Event):
+            return None
+        if event.WhichOneof("event") in ("done", "error"):
+            await self.call.done_writing()
+        return event
 
     async def rest(self) -> Heard:
         """All events until the end of the stream."""

@@ -72,7 +72,7 @@ def fundamental_hz(pcm: NDArray[np.int16]) -> float:
     return float(np.median(found))
 
 
-# --- Words and content ---------------------------------------------------------------------------------------
+# --- Words and content ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ async def test_speech_begins_at_once(channel: grpc.aio.Channel) -> None:
         assert np.flatnonzero(np.abs(heard.pcm.astype(int)) > 300)[0] < RATE_HZ * 20 // 1000
 
 
-# --- Speed, pitch, volume ------------------------------------------------------------------------------------
+# --- Speed, pitch, volume -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("text", [ENGLISH, CHINESE])
@@ -229,7 +229,7 @@ async def test_english_and_chinese_are_equally_loud(channel: grpc.aio.Channel) -
     assert all(-22 < one < -16 for one in levels)
 
 
-# --- Contexts, junk, refusals --------------------------------------------------------------------------------
+# --- Contexts, junk, refusals ---------------------------------------------------------------------------
 
 
 async def test_many_contexts_at_once_each_get_their_own_words(channel: grpc.aio.Channel) -> None:
@@ -304,7 +304,7 @@ async def test_it_describes_itself(channel: grpc.aio.Channel) -> None:
         assert (await speak(channel, "Hi 你好", voice=voice.id)).pcm.size
 
 
-# --- The library ---------------------------------------------------------------------------------------------
+# --- The library ----------------------------------------------------------------------------------------
 
 
 def in_a_process(code: str) -> subprocess.CompletedProcess[str]:

@@ -208,7 +208,7 @@ async def test_a_number_alone_is_read_in_the_language_spoken_last(
     assert styles == ["cmn+f5", "cmn+f5", "cmn+f5", "en-us+f5"]
 
 
-# --- A library that reads Mandarin as English -----------------------------------------------------------------
+# --- A library that reads Mandarin as English -----------------------------------------------------------
 
 
 def test_mandarin_is_known_by_its_tones() -> None:

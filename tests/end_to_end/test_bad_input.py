@@ -23,6 +23,7 @@ from cosyduplex.messages import (
     Pong,
     SessionStart,
     SessionStarted,
+    SpeechOptions,
     TextAppend,
     TextEnd,
 )
@@ -186,6 +187,21 @@ async def test_odd_characters_are_spoken_as_nothing(server, text):
         done = await client.until(ContextDone)
         assert done.characters == len(text)
         assert 200 < done.audio_ms < 6000
+
+
+async def test_lone_surrogates_in_every_other_field_end_nothing_they_should_not(server):
+    async with await NativeClient.open(server.ws_url, UNPACED) as client:
+        speech = {"emotion": "\ud83d", "instruct": "\udc00", "dialect": "\ud83d"}
+        await client.send(ContextOpen(context_id="x\ud83d", language="\ud83d"))
+        assert (await client.until(ContextStarted)).context_id == "x\ud83d"
+        await client.send(TextAppend(context_id="x\ud83d", text="Fine."), TextEnd(context_id="x\ud83d"))
+        assert (await client.until(ContextDone)).audio_ms > 200
+        await client.send(
+            ContextOpen(speech=SpeechOptions(**speech)), TextAppend(text="Fine too."), TextEnd()
+        )
+        assert (await client.until(ContextDone)).audio_ms > 200
+        await client.send(ContextOpen(context_id="voice", voice="\ud83d"))
+        assert (await client.until(Error)).code == "unknown_voice"
 
 
 async def test_an_unknown_voice_ends_what_asked_for_it(server):

@@ -145,7 +145,7 @@ async def start(host: Host, pool: WorkerPool, **scripts: FakeScript) -> dict[str
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110  not everything that is waited for says so
+        while not condition():
             await asyncio.sleep(0.005)
 
 
@@ -631,7 +631,7 @@ async def test_a_freeze_of_the_gateway_is_not_the_workers_fault(host: Host) -> N
         pool.add("w0", host.address("w0"))
         await pool.wait_ready(10)
         stream = pool.open(REQUEST)
-        time.sleep(0.8)  # noqa: ASYNC251  the event loop stands still
+        time.sleep(0.8)
         await asyncio.sleep(0.1)
         stream.finish()
         assert kinds(await read(stream)) == ["done"]

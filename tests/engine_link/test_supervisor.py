@@ -96,7 +96,7 @@ async def started(command: list[str], **options: object) -> AsyncIterator[tuple[
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110  not everything that is waited for says so
+        while not condition():
             await asyncio.sleep(0.005)
 
 

@@ -4,7 +4,7 @@ import re
 from itertools import pairwise
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cosyduplex_server.text.front import FlushPoint, Segment, TextFrontEnd
@@ -66,9 +66,16 @@ NASTY = [
     "2*3*4",
     "snake_case_name",
 ]
-nasty_text = st.lists(st.sampled_from(NASTY), max_size=60).map("".join)
-# Pieces between flushes.
-flushed_texts = st.lists(nasty_text, min_size=1, max_size=4)
+
+
+def texts_of(pieces: list[str]) -> st.SearchStrategy[list[str]]:
+    """Texts between flushes, each drawn from few different pieces: those meet in ways that many do not."""
+    few = st.lists(st.sampled_from(pieces), min_size=1, max_size=8, unique=True)
+    text = few.flatmap(lambda chosen: st.lists(st.sampled_from(chosen), max_size=60).map("".join))
+    return st.lists(text, min_size=1, max_size=3)
+
+
+nasty_texts = texts_of(NASTY)
 
 
 def take_all(front: TextFrontEnd) -> list[Item]:
@@ -79,7 +86,9 @@ def take_all(front: TextFrontEnd) -> list[Item]:
     return taken
 
 
-def speak(texts: list[str], *, piece_chars: list[int], markup: str, max_segment_chars: int = 200) -> list[Item]:
+def speak(
+    texts: list[str], *, piece_chars: list[int], markup: str, max_segment_chars: int = 200
+) -> list[Item]:
     """Everything that is spoken of `texts`, a flush between them, appended in pieces of the given sizes."""
     front = TextFrontEnd(markup=markup, max_segment_chars=max_segment_chars)  # type: ignore[arg-type]
     spoken: list[Item] = []
@@ -115,9 +124,9 @@ def at_once(texts: list[str], *, markup: str, max_segment_chars: int = 200) -> l
 CORPUS = [
     "Hello, world. It costs $3.50, Dr. Smith said; really?! Yes... (I think.) See https://a.org/x?y=1, ok.",
     "今天天气不错，我们去公园吧！“好的。”他说……然后GPT-4模型跑了，比分3：2。价格是3.5元，对吧？",
-    "# Title\n\n- **Bold** and *em* with `code_x`\n1. See [docs](https://x.y/a_(b) \"t\") now.\n\n"
+    '# Title\n\n- **Bold** and *em* with `code_x`\n1. See [docs](https://x.y/a_(b) "t") now.\n\n'
     "| a | b |\n|---|:-:|\n| 1 | 2 |\n\n```python\nprint('no')\n```\nAfter 2*3*4 <br> x<y, a < b.",
-    "<think>Let me\nsee</think>\n\nSure! ![alt](u.png) 1️⃣ 👨‍👩‍👧 <|im_end|> ~~gone~~ ***x*** \\*lit\\* <b class=\"c\">y</b>",
+    '<think>Let me\nsee</think>\n\nSure! ![alt](u.png) 1️⃣ 👨‍👩‍👧 <|im_end|> ~~gone~~ ***x*** \\*lit\\* <b class="c">y</b>',
 ]
 
 
@@ -130,9 +139,12 @@ def test_a_cut_at_every_place_gives_the_same_segments(text: str, markup: str) ->
     assert speak([text], piece_chars=[1], markup=markup) == whole
 
 
-@given(flushed_texts, st.lists(st.integers(1, 9), min_size=1, max_size=5), Markup, st.sampled_from([10, 24, 200]))
-@example(["<b ", ""], [1], "markdown", 200)
-@example(["```a`b", "```"], [1], "markdown", 10)
+@settings(max_examples=300)
+@given(
+    nasty_texts, st.lists(st.integers(1, 9), min_size=1, max_size=5), Markup, st.sampled_from([10, 24, 200])
+)
+@example(["4..<td>] +"], [1], "markdown", 200)
+@example(["a\U0001f44d\U0001f1e8b"], [1], "plain", 200)
 def test_any_split_gives_the_same_segments(
     texts: list[str], piece_chars: list[int], markup: str, max_segment_chars: int
 ) -> None:
@@ -141,7 +153,8 @@ def test_any_split_gives_the_same_segments(
     assert [item.number for item in whole if isinstance(item, FlushPoint)] == list(range(1, len(texts)))
 
 
-@given(flushed_texts, Markup, st.sampled_from([10, 24, 200]))
+@settings(max_examples=300)
+@given(nasty_texts, Markup, st.sampled_from([10, 24, 200]))
 def test_segments_are_well_formed(texts: list[str], markup: str, max_segment_chars: int) -> None:
     appended = "".join(texts)
     items = at_once(texts, markup=markup, max_segment_chars=max_segment_chars)
@@ -170,7 +183,8 @@ def spoken_words(items: list[Item]) -> str:
     return words("".join(item.text for item in items if isinstance(item, Segment)))
 
 
-@given(flushed_texts)
+@settings(max_examples=300)
+@given(nasty_texts)
 def test_plain_text_speaks_every_letter_once_and_in_order(texts: list[str]) -> None:
     # Keycaps are emoji, and control tokens are nobody's words.
     kept = [re.sub("[0-9#*]\ufe0f?\u20e3|<[|｜]\\S*?[|｜]>", "", text) for text in texts]
@@ -186,7 +200,8 @@ VISIBLE_MARKUP = [
 ]
 
 
-@given(st.lists(st.lists(st.sampled_from(VISIBLE_MARKUP), max_size=60).map("".join), min_size=1, max_size=3))
+@settings(max_examples=300)
+@given(texts_of(VISIBLE_MARKUP))
 def test_markdown_speaks_every_letter_once_and_in_order(texts: list[str]) -> None:
     texts = [text.replace("~~~", "~~") for text in texts]
     assert spoken_words(at_once(texts, markup="markdown")) == words("".join(texts))

@@ -34,6 +34,8 @@ _LAST_BREAK = re.compile(
 )
 _ODD_SPACE = re.compile(r"[^\S ]|  ")
 _SPACES = re.compile(r"\s+")
+# What stood there has fallen away: an emoji, a cell's padding.
+_SPACE_BEFORE_MARK = re.compile(r" (?=[，。！？；：、,]|[.!?;:](?: |\Z))")
 
 # --- The full stop
 _LAST_WORD = re.compile(rf"[^\s{CJK}{re.escape(_OPENING)}\"']*\Z")
@@ -170,10 +172,9 @@ class Segmenter:
         if not _SPEAKABLE.search(text):
             return None
         offsets.append(offsets[-1] + 1)
-        while (gap := max(text.find(" ,"), text.find(" ，"))) >= 0:
-            text = text[:gap] + text[gap + 1 :]
-            del offsets[gap]
-        segment = Segment(self._index, text, tuple(offsets))
+        for space in reversed([space.start() for space in _SPACE_BEFORE_MARK.finditer(text)]):
+            del offsets[space]
+        segment = Segment(self._index, _SPACE_BEFORE_MARK.sub("", text), tuple(offsets))
         self._index += 1
         self._first = False
         return segment

@@ -4,7 +4,7 @@ Text comes in any split; every decision is a function of the characters alone an
 What cannot be decided yet is held until the next character, or until the writer flushes. The result is a
 stream of runs, each character with its offset in the appended text.
 
-A few characters are replaced rather than copied: line breaks by "\\n", a table's cell border by ", ", a
+A few characters are replaced rather than copied: line breaks by "\\n", a table's cell border by a comma, a
 block-level HTML tag by "\\n", a "[" between words and whatever silent thing stood between two words by " ".
 """
 
@@ -102,8 +102,8 @@ class _SilentFilter:
 
 # --- Control tokens of language models: never spoken, in either markup -----------------------------------
 
-_CONTROL_TOKEN = re.compile(r"<[|｜][^\s|｜<>]{0,64}[|｜]>")
-_CONTROL_TOKEN_BEGUN = re.compile(r"<(?:[|｜](?:[^\s|｜<>]{0,64}[|｜]?)?)?\Z")
+_CONTROL_TOKEN = re.compile(r"<[|｜][^\n|｜<>]{0,64}[|｜]>")
+_CONTROL_TOKEN_BEGUN = re.compile(r"<(?:[|｜](?:[^\n|｜<>]{0,64}[|｜]?)?)?\Z")
 _PLAIN_MARK = re.compile("[<|｜]")
 
 
@@ -306,8 +306,8 @@ class _Markdown(_PlainText):
         if self._cell is None:
             super()._join(piece)
             return
-        self._emit("，" if _CJK_CHAR.match(self._spoken) else ",", [self._cell])
-        self._emit(" ", [self._cell])
+        comma = "，" if _CJK_CHAR.match(piece) else ", "
+        self._emit(comma, [self._cell] * len(comma))
         self._cell = self._gap = None
 
     # --- lines

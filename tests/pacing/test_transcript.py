@@ -1,0 +1,56 @@
+"""From words of segments back to words of the appended text."""
+
+from __future__ import annotations
+
+from cosyduplex_server.text.front import Segment, TextFrontEnd
+from cosyduplex_server.transcript import Transcript
+
+
+def transcript_of(*pieces: str) -> tuple[Transcript, list[Segment]]:
+    front, transcript, segments = TextFrontEnd(), Transcript(), []
+    for piece in pieces:
+        front.append(piece)
+        transcript.append(piece)
+    front.end()
+    while (item := front.next()) is not None:
+        assert isinstance(item, Segment)
+        segments.append(item)
+        transcript.begin_segment(item)
+    return transcript, segments
+
+
+def test_a_word_is_the_slice_it_came_from():
+    transcript, segments = transcript_of("A **bo", "ld** claim.")
+    start = segments[0].text.index("bold")
+    mark = transcript.mark(0, start, start + 4, 100, 200)
+    assert mark is not None
+    assert (mark.text, mark.char_start, mark.char_end) == ("bold", 4, 8)
+
+
+def test_text_of_spoken_segments_is_let_go_of():
+    front, transcript = TextFrontEnd(), Transcript()
+    for number in range(1000):
+        text = f"Sentence number {number}. "
+        front.append(text)
+        transcript.append(text)
+        while isinstance(segment := front.next(), Segment):
+            transcript.begin_segment(segment)
+            mark = transcript.mark(segment.index, 0, 8, number, number + 1)
+            assert mark is not None
+            assert mark.text == "Sentence"
+            transcript.end_segment(segment.index)
+    assert sum(len(chunk) for chunk in transcript._chunks) < 200
+
+
+def test_heard_is_to_the_end_of_the_last_whole_word():
+    transcript, _ = transcript_of("One two three.")
+    for number, (start, end) in enumerate([(0, 3), (4, 7), (8, 13)]):
+        transcript.mark(0, start, end, number * 100, number * 100 + 90)
+    assert [transcript.heard_chars(ms) for ms in (0, 89, 90, 150, 190, 500)] == [0, 0, 3, 3, 7, 13]
+
+
+def test_a_mark_of_no_segment_is_no_mark():
+    transcript, _ = transcript_of("Word.")
+    assert transcript.mark(7, 0, 1, 0, 1) is None
+    assert transcript.mark(0, 3, 3, 0, 1) is None
+    assert transcript.mark(0, 3, 99, 0, 1) is None
