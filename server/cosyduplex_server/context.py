@@ -269,7 +269,7 @@ class Context:
                 SpeakRequest(
                     request_id=self._gateway.new_id(),
                     voice=_encodable(self._settings.voice),
-                    language=_encodable(self._settings.language),
+                    language=self._settings.language,
                     speed=1.0 if speech.speed is None else speech.speed,
                     pitch=speech.pitch or 0.0,
                     volume=1.0 if speech.volume is None else speech.volume,

@@ -83,14 +83,22 @@ class Gateway:
             )
         return asked
 
-    def not_honoured(self, speech: SpeechOptions) -> tuple[str, ...]:
-        """One sentence for each speech option that was given and that the engine does not know."""
+    def not_honoured(self, speech: SpeechOptions, language: str | None) -> tuple[str, ...]:
+        """One sentence for each option that was given and that the engine does not know."""
         known = self.pool.description.parameters
-        return tuple(
-            f"{name} is not known to {self.engine_name} and was ignored"
-            for name in _OPTIONAL_PARAMETERS
-            if getattr(speech, name) is not None and name not in known
-        )
+        unknown = [
+            name for name in _OPTIONAL_PARAMETERS if getattr(speech, name) is not None and name not in known
+        ]
+        if language and language != "auto" and not self.spoken_language(language):
+            unknown.append("this language")
+        return tuple(f"{name} is not known to {self.engine_name} and was ignored" for name in unknown)
+
+    def spoken_language(self, asked: str) -> str:
+        """The language as the engine knows it; empty where it speaks none such, or is to find out."""
+        primary = asked.lower().partition("-")[0].partition("_")[0]
+        primary = {"cmn": "zh", "yue": "zh"}.get(primary, primary)
+        spoken = {voice.language.partition("-")[0] for voice in self.pool.description.voices}
+        return primary if primary in spoken else ""
 
     @property
     def is_full(self) -> bool:

@@ -197,7 +197,7 @@ class Session(Outlet):
         self._arm_timer(self._gateway.config.idle_s)
         warnings = tuple(
             Notice(code=ErrorCode.UNSUPPORTED_PARAMETER, message=text)
-            for text in self._gateway.not_honoured(start.speech)
+            for text in self._gateway.not_honoured(start.speech, start.language)
         )
         self._put(
             SessionStarted(
@@ -255,7 +255,7 @@ class Session(Outlet):
             index,
             ContextSettings(
                 voice=override.voice or self._start.voice or "",
-                language=override.language or self._start.language or "auto",
+                language=self._gateway.spoken_language(override.language or self._start.language or "auto"),
                 speech=speech,
                 markup=override.text.markup or self._start.text.markup or "markdown",
             ),
@@ -273,7 +273,7 @@ class Session(Outlet):
             context.fail(failure)
             return False
         if isinstance(message, ContextOpen):
-            for text in self._gateway.not_honoured(message.speech):
+            for text in self._gateway.not_honoured(message.speech, message.language):
                 self.emit(
                     Warning(
                         code=ErrorCode.UNSUPPORTED_PARAMETER,

@@ -26,6 +26,7 @@ from cosyduplex.messages import (
     SpeechOptions,
     TextAppend,
     TextEnd,
+    Warning,
 )
 
 UNPACED = SessionStart(flow=FlowOptions(max_ahead_ms=0))
@@ -194,6 +195,7 @@ async def test_lone_surrogates_in_every_other_field_end_nothing_they_should_not(
         speech = {"emotion": "\ud83d", "instruct": "\udc00", "dialect": "\ud83d"}
         await client.send(ContextOpen(context_id="x\ud83d", language="\ud83d"))
         assert (await client.until(ContextStarted)).context_id == "x\ud83d"
+        assert "language" in (await client.until(Warning)).message
         await client.send(TextAppend(context_id="x\ud83d", text="Fine."), TextEnd(context_id="x\ud83d"))
         assert (await client.until(ContextDone)).audio_ms > 200
         await client.send(

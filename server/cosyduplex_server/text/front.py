@@ -125,7 +125,7 @@ class TextFrontEnd:
         self._busy = True
 
     def next(self) -> Segment | FlushPoint | None:
-        """The next thing that is certain, or None; reads at most about 1024 characters a call (see `busy`)."""
+        """The next thing that is certain, or None; reads about 1024 characters at most (see `busy`)."""
         budget = _CHARS_PER_CALL
         while True:
             segment = self._segmenter.next(final=self._draining)
@@ -137,7 +137,7 @@ class TextFrontEnd:
                     return FlushPoint(flush_number)
             elif self._barriers and self._barriers[0].offset == self._read:
                 self._draining = True
-                self._segmenter.feed(self._speakable.read("", self._read, final=True))
+                self._pass_on("", final=True)
             elif self._read == self._appended:
                 return self._caught_up()
             elif budget <= 0:
@@ -160,10 +160,13 @@ class TextFrontEnd:
     def _read_chunk(self) -> int:
         limit = self._barriers[0].offset if self._barriers else self._appended
         chunk = self._take(min(_CHUNK_CHARS, limit - self._read))
-        run = self._speakable.read(chunk, self._read)
-        self._read += len(chunk)
-        self._segmenter.feed(run)
+        self._pass_on(chunk, final=False)
         return len(chunk)
+
+    def _pass_on(self, text: str, *, final: bool) -> None:
+        run = self._speakable.read(text, self._read, final=final)
+        self._read += len(text)
+        self._segmenter.feed(run)
 
     def _take(self, num_chars: int) -> str:
         pieces: list[str] = []
