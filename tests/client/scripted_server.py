@@ -39,6 +39,7 @@ from cosyduplex.messages import (
 )
 
 FRAME_SAMPLES = 480  # 20 ms at 24 kHz
+PCM = NegotiatedAudio(encoding="pcm_s16le", sample_rate=24000, frame_ms=20)
 
 
 def pcm_of(character: str) -> bytes:
@@ -86,7 +87,7 @@ class Peer:
             await self.send(ContextStarted(context_id=event.message.context_id, context_index=event.index))
         return event.message
 
-    async def begin(self) -> SessionStart:
+    async def begin(self, audio: NegotiatedAudio = PCM) -> SessionStart:
         """Answers the session.start."""
         start = await self.expect(SessionStart)
         await self.send(
@@ -97,7 +98,7 @@ class Peer:
                 resumed=False,
                 last_n=0,
                 first_seq=1,
-                audio=NegotiatedAudio(encoding="pcm_s16le", sample_rate=24000, frame_ms=20),
+                audio=audio,
                 voice=start.voice or "test",
                 engine="scripted",
                 limits=self.limits,

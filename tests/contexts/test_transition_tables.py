@@ -1,4 +1,4 @@
-"""Every pair of a state and a message: what the tables have is taken, what they lack refused, at both ends."""
+"""Every state meets every message: what the tables have is taken, what they lack refused, at both ends."""
 
 import dataclasses
 from typing import Any

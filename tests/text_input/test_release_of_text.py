@@ -102,12 +102,11 @@ def test_what_trails_a_released_boundary_is_no_segment(more: str) -> None:
 
 # --- Hold-back
 
+OPENERS = ["[", "![", "[x](", "<", "</", "< ", "<b ", "<a href=", '<a href="', "<|", "< think", "<think "]
+OPENERS += ["*", "**", "_", "~", "`", "``", "\\", "|", "- [", "#", "1", "(", "“", "http://a.b/?"]
 
-@pytest.mark.parametrize(
-    "opener",
-    ["[", "![", "[x](", "<", "</", "< ", "<b ", "<a href=", '<a href="', "<|", "<！", "*", "**", "_", "~", "`", "``",
-     "\\", "|", "- [", "#", "1", "(", "“", "< think", "<think ", "http://a.b/?"],
-)  # fmt: skip
+
+@pytest.mark.parametrize("opener", OPENERS)
 @pytest.mark.parametrize("words", ["word ", "字", "a<", "w."])
 def test_no_opener_withholds_the_text_after_it(opener: str, words: str) -> None:
     front = TextFrontEnd()
@@ -116,19 +115,18 @@ def test_no_opener_withholds_the_text_after_it(opener: str, words: str) -> None:
     while (item := front.next()) is not None or front.busy:
         if isinstance(item, Segment):
             spoken_to = item.source_end
-    # Two thirds of this is the longest tag, one third the longest segment.
+    # 400 for the longest tag, 200 for the longest segment.
     assert front.appended_chars - spoken_to <= 600
     assert front.pending_chars <= 600
 
 
-@given(st.text(alphabet=[*"<>[]()*_`~|!\\#-/=\"' ab1.,。你", "think", "\n", "```"], max_size=300))
-def test_what_waits_is_bounded_at_every_character(text: str) -> None:
+@given(st.lists(st.sampled_from([*"<[]*_|\\#-/=\"' ab1.,。你\n", "<think", "<b ", "<a x="]), max_size=200))
+def test_what_waits_is_bounded_at_every_character(pieces: list[str]) -> None:
     front = TextFrontEnd(max_segment_chars=20)
-    for char in text + "x" * 500:
+    for char in "".join(pieces):
         front.append(char)
         take_all(front)
-    silent = "```" in text or "](" in text or "<!--" in text
-    assert silent or front.pending_chars <= 450
+        assert front.pending_chars <= 450
 
 
 def test_a_long_silence_is_passed_in_short_steps() -> None:
@@ -152,9 +150,7 @@ def test_append_leaves_the_work_to_next() -> None:
     assert front.pending_chars > 697_000
 
 
-@pytest.mark.parametrize(
-    "piece", ["1" * 1000, "<think>" + "x" * 993, "word " * 200, "```\n" * 250, "<b " * 333]
-)
+@pytest.mark.parametrize("piece", ["1" * 500, "<think>xx " * 50, "word " * 100, "```\n" * 125, "<b " * 166])
 def test_memory_stays_bounded(piece: str) -> None:
     front = TextFrontEnd()
     tracemalloc.start()

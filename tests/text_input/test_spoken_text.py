@@ -1,5 +1,7 @@
 """What is said of a text, and where it is cut: written down from how a person would read it aloud."""
 
+from typing import Literal
+
 import pytest
 
 from cosyduplex_server.text.front import Segment, TextFrontEnd
@@ -7,8 +9,8 @@ from cosyduplex_server.text.front import Segment, TextFrontEnd
 Case = tuple[str, list[str]]
 
 
-def speak(text: str, *, markup: str = "markdown", max_segment_chars: int = 200) -> list[str]:
-    front = TextFrontEnd(markup=markup, max_segment_chars=max_segment_chars)  # type: ignore[arg-type]
+def speak(text: str, *, markup: Literal["markdown", "plain"] = "markdown") -> list[str]:
+    front = TextFrontEnd(markup=markup)
     front.append(text)
     front.end()
     spoken: list[str] = []

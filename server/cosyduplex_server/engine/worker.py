@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 CAPACITY_INTERVAL_S: Final = 1.0
 # After the last event the gateway has this long to end its side of the call.
 HANG_UP_S: Final = 5.0
+# How long a full worker waits for a slot before it refuses.
+SLOT_WAIT_S: Final = 0.05
 _CLOSE_GRACE_S: Final = 1.0
 
 # A gateway that vanished without a word (TCP only) is noticed, and its contexts freed, after 15 s.
@@ -153,18 +155,16 @@ class WorkerServer(link_grpc.EngineWorkerServicer):
         first = await anext(aiter(commands), None)
         if first is None:
             return
-        refusal = self._refusal(first)
+        refusal = self._refusal(first) or await self._wait_for_slot()
         if refusal is not None:
             await context.write(refusal)
             await _hang_up(commands)
             return
-        self._busy += 1
-        self._notify()
+        slot = _Slot(self)
         try:
-            await self._speak(first.open, commands, context)
+            await self._speak(first.open, commands, context, slot)
         finally:
-            self._busy -= 1
-            self._notify()
+            slot.release()
 
     def _refusal(self, first: link.Command) -> link.Event | None:
         if first.WhichOneof("command") != "open":
@@ -173,15 +173,29 @@ class WorkerServer(link_grpc.EngineWorkerServicer):
             return error_event(ErrorCode.BAD_REQUEST, reason)
         if self._draining:
             return error_event(ErrorCode.ENGINE_UNAVAILABLE, "This worker is shutting down.")
-        if self._busy >= self._slots:
+        return None
+
+    async def _wait_for_slot(self) -> link.Event | None:
+        """Take the slot of a context that is just ending: its gateway may know so before this worker does."""
+        try:
+            async with asyncio.timeout(SLOT_WAIT_S):
+                while self._busy >= self._slots:
+                    await self._changed.wait()
+        except TimeoutError:
             return error_event(ErrorCode.OVER_CAPACITY, f"All {self._slots} slots of this worker are taken.")
         return None
+
+    def count(self, contexts: int) -> None:
+        """Count contexts that begin (1) or end (-1)."""
+        self._busy += contexts
+        self._notify()
 
     async def _speak(
         self,
         opening: link.Open,
         commands: AsyncIterator[link.Command],
         context: grpc.aio.ServicerContext[link.Command, link.Event],
+        slot: _Slot,
     ) -> None:
         outbox = Outbox(asyncio.get_running_loop(), opening.credit_samples)
         try:
@@ -196,7 +210,7 @@ class WorkerServer(link_grpc.EngineWorkerServicer):
                 _obey(commands, request, outbox), name=f"commands {opening.request_id}"
             )
             try:
-                await _send(context, request, outbox)
+                await _send(context, request, outbox, slot)
                 await asyncio.wait((reader,), timeout=HANG_UP_S)  # as in `_hang_up`
             finally:  # reached as well when the gateway cancels the stream or is gone
                 reader.cancel()
@@ -207,11 +221,30 @@ class WorkerServer(link_grpc.EngineWorkerServicer):
         self._changed = asyncio.Event()
 
 
+class _Slot:
+    """One of a worker's slots, from now until it is given back."""
+
+    def __init__(self, server: WorkerServer) -> None:
+        self._server: WorkerServer | None = server
+        server.count(1)
+
+    def release(self) -> None:
+        """Give it back; once is enough."""
+        if self._server is not None:
+            self._server.count(-1)
+            self._server = None
+
+
 async def _send(
-    context: grpc.aio.ServicerContext[link.Command, link.Event], request: EngineRequest, outbox: Outbox
+    context: grpc.aio.ServicerContext[link.Command, link.Event],
+    request: EngineRequest,
+    outbox: Outbox,
+    slot: _Slot,
 ) -> None:
     while True:
         event = await outbox.next_event()
+        if event.WhichOneof("event") in ("done", "error"):
+            slot.release()  # before the gateway can know, so that what it opens next finds it free
         try:
             await context.write(event)
         except grpc.aio.InternalError:  # the gateway is gone; gRPC cancels this task next

@@ -402,11 +402,11 @@ class _Markdown(_PlainText):
         if end is None or after is None:
             return False
         single = end == self._at + 1
-        literal = self._is_literal_star(after) if single else self._is_power(end, after)
-        return self._speak(end) if literal else self._skip(end)
+        said = self._says_star(after) if single else self._says_stars(end, after)
+        return self._speak(end) if said else self._skip(end)
 
-    def _is_literal_star(self, after: str) -> bool:
-        """ "2*3" and "a * b" are said; "*word*" is not."""
+    def _says_star(self, after: str) -> bool:
+        """Follows emphasis: "2*3" and "a * b" are said, the stars of "*word*" are not."""
         before_word = bool(after) and not after.isspace()
         after_word = bool(self._before) and not self._before.isspace()
         if not before_word and not after_word:
@@ -423,7 +423,8 @@ class _Markdown(_PlainText):
         self._emphasis_open = before_word
         return False
 
-    def _is_power(self, end: int, after: str) -> bool:
+    def _says_stars(self, end: int, after: str) -> bool:
+        """Follows strong emphasis: only the power sign of "2**10" is said."""
         if end != self._at + 2:
             return False
         if after.isdigit() and is_spaced_word_char(self._before) and not self._strong_open:
@@ -514,8 +515,8 @@ class _Markdown(_PlainText):
         after = None if end is None else self._peek(end)
         if end is None or after is None:
             return False
-        apostrophe = end == self._at + 1 and self._before.isalpha() and after.isalpha()
-        if not (apostrophe and _would_merge(self._before, after)):
+        apostrophe = end == self._at + 1 and _would_merge(self._before, after)
+        if not apostrophe:
             self._code_ticks = end - self._at
             self._mode = self._inline_code
         return self._skip(end)
