@@ -151,25 +151,24 @@ def _distances(one: Matrix, other: Matrix) -> Matrix:
 def _warp(cost: Matrix) -> tuple[float, NDArray[np.intp]]:
     """The cheapest monotonic path, a diagonal step counted as the two it stands for: its mean cost, its cells."""
     rows, columns = cost.shape
-    total = np.full((rows + 1, columns + 1), np.inf)
+    # Cells of one anti-diagonal do not depend on each other: row d of `slanted` holds cost[i, d - i] at i.
+    padded = np.pad(cost, ((0, 0), (0, rows)), constant_values=np.inf).ravel()
+    slanted = padded[:-rows].reshape(rows, -1).T.copy()
+    total = np.full((len(slanted) + 2, rows + 1), np.inf)
     total[0, 0] = 0
-    for diagonal in range(2, rows + columns + 1):  # cells of one anti-diagonal do not depend on each other
-        i = np.arange(max(1, diagonal - columns), min(rows, diagonal - 1) + 1)
-        j = diagonal - i
-        here = cost[i - 1, j - 1]
-        straight = np.minimum(total[i - 1, j], total[i, j - 1]) + here
-        total[i, j] = np.minimum(straight, total[i - 1, j - 1] + 2 * here)
+    for d, here in enumerate(slanted):
+        straight = np.minimum(total[d + 1, :-1], total[d + 1, 1:])
+        total[d + 2, 1:] = np.minimum(straight, total[d, :-1] + here) + here
     path = []
-    i, j = rows, columns
-    while i and j:
-        path.append((i - 1, j - 1))
-        here = cost[i - 1, j - 1]
-        steps = {
-            (i - 1, j - 1): total[i - 1, j - 1] + 2 * here,
-            (i - 1, j): total[i - 1, j] + here,
-            (i, j - 1): total[i, j - 1] + here,
-        }
-        i, j = min(steps, key=lambda step: steps[step])
+    d, i = len(slanted) - 1, rows - 1
+    while d >= 0:
+        path.append((i, d - i))
+        diagonal = total[d, i] + slanted[d, i]
+        down, right = total[d + 1, i], total[d + 1, i + 1]
+        if diagonal <= down and diagonal <= right:
+            d, i = d - 2, i - 1
+        else:
+            d, i = d - 1, i - (down < right)
     return float(total[-1, -1] / (rows + columns)), np.array(path[::-1])
 
 

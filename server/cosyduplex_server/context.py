@@ -25,7 +25,7 @@ from cosyduplex_server.audio.negotiate import format_of
 from cosyduplex_server.engine.link import worker_pb2 as link
 from cosyduplex_server.engine.pool import EngineRefused, EngineStream, SpeakRequest
 from cosyduplex_server.errors import Failure
-from cosyduplex_server.pacing import PlaybackClock
+from cosyduplex_server.pacing import PlaybackClock, refill_ms
 from cosyduplex_server.text.front import FlushPoint, Segment, TextFrontEnd
 from cosyduplex_server.transcript import Transcript
 
@@ -383,11 +383,11 @@ class Context:
 
     # --- audio out
 
-    def take(self, now_s: float) -> tuple[bool, bool]:
+    def take(self, now_s: float) -> tuple[bool, float | None]:
         """Emits what may be sent now, up to a fair share.
 
         Returns:
-            Whether anything was emitted, and whether more waits for its time.
+            Whether anything was emitted, and when to come back for what waits for the listener.
         """
         max_ahead_ms = self._outlet.max_ahead_ms
         emitted = 0
@@ -395,9 +395,12 @@ class Context:
             item = self._pending[0]
             if isinstance(item, EncodedFrame):
                 duration_ms = item.num_samples * 1000 / self._outlet.audio.sample_rate
-                if max_ahead_ms and self.playback.ahead_ms(now_s) + duration_ms > max_ahead_ms:
-                    self._grant_credit()
-                    return emitted > 0, True
+                if max_ahead_ms:
+                    ahead_ms = self.playback.ahead_ms(now_s)
+                    if ahead_ms + duration_ms > max_ahead_ms:
+                        self._grant_credit()
+                        wait_ms = ahead_ms + refill_ms(max_ahead_ms) - max_ahead_ms
+                        return emitted > 0, now_s + max(wait_ms, duration_ms) / 1000
                 self._pending.popleft()
                 self._send_frame(item, duration_ms, now_s)
             else:
@@ -406,7 +409,7 @@ class Context:
             emitted += 1
         if emitted and not self._closed:
             self._grant_credit()
-        return emitted > 0, False
+        return emitted > 0, None
 
     def _send_frame(self, frame: EncodedFrame, duration_ms: float, now_s: float) -> None:
         if self._first_frame_s is None:

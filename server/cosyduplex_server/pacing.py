@@ -7,9 +7,19 @@ the process share (a sleeping task per session costs twice the CPU per frame).
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 
 TICK_S = 0.02
+# asyncio calls a timer up to its clock's resolution early.
+TIMER_SLACK_S = 1e-6
+# A listener with a full buffer is given this much at a time: a write costs far more than a frame.
+REFILL_MS = 100.0
+
+
+def refill_ms(max_ahead_ms: int) -> float:
+    """How much has to fit before a full listener is sent more; small buffers are topped up in quarters."""
+    return min(REFILL_MS, max_ahead_ms / 4)
 
 
 class PlaybackClock:
@@ -61,29 +71,51 @@ class PlaybackClock:
 
 
 class Ticker:
-    """Calls its members every 20 ms while it has any."""
+    """One timer for everybody who waits for a moment: a wheel of 20 ms steps.
+
+    What falls into one step is woken in one turn of the loop, so the cost is that of the wakings, not of
+    the timers; and who is not due is not looked at.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._members: dict[Callable[[float], None], None] = {}
+        self._steps: dict[int, dict[Callable[[float], None], None]] = {}
+        self._due: dict[Callable[[float], None], int] = {}
         self._handle: asyncio.TimerHandle | None = None
+        self._next_step = 0
 
-    def add(self, member: Callable[[float], None]) -> None:
-        """Calls `member(now_s)` at every tick from now on."""
-        self._members[member] = None
-        if self._handle is None:
-            self._handle = self._loop.call_later(TICK_S, self._tick)
+    def wake(self, member: Callable[[float], None], at_s: float) -> None:
+        """Calls `member(now_s)` once, in the first step not before `at_s`; the earliest asked for wins."""
+        step = math.ceil(at_s / TICK_S)
+        known = self._due.get(member)
+        if known is not None and known <= step:
+            return
+        self.discard(member)
+        self._due[member] = step
+        self._steps.setdefault(step, {})[member] = None
+        if self._handle is None or step < self._next_step:
+            self._arm(step)
 
     def discard(self, member: Callable[[float], None]) -> None:
-        """Calls it no more."""
-        self._members.pop(member, None)
+        """Forgets a member."""
+        members = self._steps.get(self._due.pop(member, -1))
+        if members is not None:
+            del members[member]
+
+    def _arm(self, step: int) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+        self._next_step = step
+        self._handle = self._loop.call_at(step * TICK_S, self._tick)
 
     def _tick(self) -> None:
         self._handle = None
         now_s = self._loop.time()
-        for member in tuple(self._members):
-            member(now_s)
-        if self._members and self._handle is None:
-            # Fixed delay, not fixed rate: after a stall of the loop no burst of ticks follows, and
-            # pacing follows the clock, not the count of ticks.
-            self._handle = self._loop.call_later(TICK_S, self._tick)
+        # After a stall of the loop several steps are due at once; each member is woken once all the same.
+        due = [step for step in self._steps if step * TICK_S <= now_s + TIMER_SLACK_S]
+        for step in due:
+            for member in tuple(self._steps.pop(step, ())):
+                if self._due.pop(member, None) is not None:
+                    member(now_s)
+        if self._steps and self._handle is None:
+            self._arm(min(self._steps))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import secrets
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -394,19 +395,20 @@ class Session(Outlet):
             return
         self._pumping = True
         now_s = self._loop.time() if now_s is None else now_s
-        waiting = progress = True
+        wake_at_s = math.inf
+        progress = True
         while progress and self._socket.writable:
-            waiting = progress = False
+            progress = False
             for context in tuple(self._contexts.values()):
-                emitted, paced = context.take(now_s)
+                emitted, come_back_s = context.take(now_s)
                 progress |= emitted
-                waiting |= paced
+                if come_back_s is not None:
+                    wake_at_s = min(wake_at_s, come_back_s)
             self._write()
         self._write()
-        if waiting and self._socket.writable and not self._over.is_set():
-            self._gateway.ticker.add(self.tick)
-        else:
-            self._gateway.ticker.discard(self.tick)
+        # A socket that takes nothing says when it does again.
+        if wake_at_s < math.inf and self._socket.writable and not self._over.is_set():
+            self._gateway.ticker.wake(self.tick, wake_at_s)
         self._pumping = False
         self._end_if_due()
 

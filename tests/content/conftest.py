@@ -36,6 +36,45 @@ from cosyduplex_server.testing import WorkerStream
 from cosyduplex_server.text.front import Segment, TextFrontEnd
 
 
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """What a language model writes, what of it is to be heard, and words that are not in it."""
+
+    written: str
+    spoken: str
+    other: str
+
+
+_ENGLISH = "The quick brown fox jumps over the lazy dog. It rained for seven days, and nobody minded."
+_CHINESE = "今天天气很好，我们一起去公园散步。晚上回家，大家坐下来喝茶。"
+_MIXED = "Hello 世界, this is 测试 text: 我用 Python 写了三个程序。 They work well!"
+
+_PASSAGES = {
+    "english": Passage(
+        _ENGLISH,
+        _ENGLISH,
+        "Several old machines stood behind a wooden house. She told them about her letter, or its answer.",
+    ),
+    "chinese": Passage(
+        _CHINESE,
+        _CHINESE,
+        "昨天下了一场大雪，孩子们都不想上学。火车晚点，旅客只好慢慢等待。",
+    ),
+    "mixed": Passage(
+        "<think>greet them</think>**Hello** 世界, this is 测试 _text_: 我用 `Python` 写了三个程序。\n\n"
+        "- They work *well*! 🎉",
+        _MIXED,
+        "Please open 窗户, because 房间里 smells bad: 他买 oranges 花了五十块钱。 We must leave!",
+    ),
+}
+
+
+@pytest.fixture(params=_PASSAGES)
+def passage(request: pytest.FixtureRequest) -> Passage:
+    """An English, a Chinese and a mixed text."""
+    return _PASSAGES[request.param]
+
+
 class Listener(NativeClient):
     """A client who hears what it is sent."""
 
@@ -143,9 +182,14 @@ def tokens(text: str, seed: int) -> list[str]:
     return pieces
 
 
-def clauses(text: str) -> list[str]:
+@pytest.fixture
+def clauses() -> Callable[[str], list[str]]:
     """The segments in which the gateway hands a text to its engine; whether they are right others test."""
-    front = TextFrontEnd()
-    front.append(text)
-    front.end()
-    return [item.text for item in iter(front.next, None) if isinstance(item, Segment)]
+
+    def segments(text: str) -> list[str]:
+        front = TextFrontEnd()
+        front.append(text)
+        front.end()
+        return [item.text for item in iter(front.next, None) if isinstance(item, Segment)]
+
+    return segments
