@@ -30,9 +30,9 @@ _LOWEST_HZ = 60.0
 _BAND_SHARE = 0.4
 # Bands 30 dB below the mean one sound alike: what a codec leaves in silence is not compared.
 _FLOOR = 1e-3
-# Speech is as loud as its loudest fifth, silence 35 dB below. Stops of this voice close for up to 90 ms.
+# Speech is as loud as its loudest fifth. 25 dB below, a codec's echo of a plosive counts as silence after 30 ms.
 _LOUD_PERCENTILE = 80
-_SILENCE_DB = -35
+_SILENCE_DB = -29
 _FITTING_FRAMES = 20
 _HOLE_FRAMES = 3
 _SLACK_FRAMES = 3

@@ -70,23 +70,25 @@ async def test_a_text_becomes_a_wav_file_as_fast_as_it_is_made(tmp_path: Path) -
     assert (start.flow.max_ahead_ms, start.audio.sample_rate) == (0, 24000)
 
 
-async def test_standard_input_is_spoken_while_it_is_written(tmp_path: Path, pipe) -> None:
+async def test_standard_input_is_spoken_while_it_is_written(pipe) -> None:
     """The rest of a character that was cut, and of the text, come after the first audio."""
     reading, writing = pipe
-    out, text = tmp_path / "x.wav", "Hé 世界".encode()
+    heard_from, stdout = os.pipe()
+    text = "Hé 世界".encode()
     async with serving() as server:
-        saying = asyncio.create_task(run(server, reading, out=str(out), verbose=True))
-        for begin, end in [(0, 2), (2, 5), (5, len(text))]:
-            os.write(writing, text[begin:end])
-            while begin == 0 and not (server.peers and TextAppend in map(type, server.peers[0].received)):
-                await asyncio.sleep(0.001)
+        saying = asyncio.create_task(run(server, reading, stdout, out="-", verbose=True))
+        os.write(writing, text[:2])
+        spoken = await asyncio.to_thread(os.read, heard_from, 1 << 16)
+        assert heard(spoken) == "H"
+        os.write(writing, text[2:])
         os.close(writing)
         code, line = await saying
-        assert next(m.text for m in server.peers[0].received if isinstance(m, TextAppend)) == "H"
+    os.close(stdout)
+    with open(heard_from, "rb") as rest:
+        assert heard(rest.read()) == "é 世界"
     assert code == 0
-    assert wav_text(out) == "Hé 世界"
     assert line.startswith("first audio after 0.")
-    assert line.endswith(f"s, before the last text · 0.1 s of audio · {out}\n")
+    assert line.endswith(" s, before the last text · 0.1 s of audio · standard output\n")
 
 
 async def test_a_regular_file_is_read_and_what_is_not_utf8_is_replaced(tmp_path: Path) -> None:

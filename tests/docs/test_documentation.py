@@ -44,6 +44,10 @@ def code_blocks(path: Path, language: str = "[a-z]*") -> list[str]:
     )
 
 
+def prose_of(path: Path) -> str:
+    return re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+
+
 def table_rows(text: str) -> Iterator[list[str]]:
     for line in text.splitlines():
         if line.startswith("|"):
@@ -170,8 +174,7 @@ def _commands_of(parser: argparse.ArgumentParser) -> set[str]:
 
 @page
 def test_every_link_leads_somewhere(page: Path) -> None:
-    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
-    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose_of(page)):
         if re.match(r"[a-z]+:", target):
             continue
         name, _, anchor = target.partition("#")
@@ -199,7 +202,7 @@ def test_the_decisions_are_all_listed() -> None:
 
 
 def test_every_message_and_field_is_specified() -> None:
-    code = " ".join(re.findall(r"`([^`]+)`", text_of("docs/protocol.md")))
+    code = " ".join(re.findall(r"`([^`]+)`", prose_of(ROOT / "docs/protocol.md")))
     words = set(re.findall(r"[a-z_]+", code))
     for cls in (*CLIENT_MESSAGES, *SERVER_MESSAGES):
         assert cls.type in code

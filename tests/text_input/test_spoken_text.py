@@ -113,6 +113,7 @@ MARKDOWN: list[Case] = [
     ("| Name | Age |\n|:---|---:|\n| Ann | 5 |", ["Name,", "Age", "Ann, 5"]),
     ("| 名字 | 年龄 |\n|-|-|\n| 小明 | 五 |", ["名字，", "年龄", "小明，五"]),
     (r"\*literal\* and C:\dir 5\. x", [r"*literal* and C:\dir 5.", "x"]),
+    ("a hard\\\nbreak", ["a hard", "break"]),
     ("**Note:** read this", ["Note:", "read this"]),
 ]
 

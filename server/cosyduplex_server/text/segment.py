@@ -256,7 +256,7 @@ class Segmenter:
         return at + 1
 
     def _judge_comma(self, at: int, final: bool) -> int:
-        """, ; : – end a clause before white space: not in 1,000 or 12:30 or http://."""
+        """Before white space , ; : – end a clause; they do not in 1,000 or 12:30 or http://."""
         before = self._text[at - 1 : at]
         if self._text[at] == "–":
             if not before.isspace():

@@ -459,9 +459,11 @@ class _Markdown(_PlainText):
         after = self._peek(self._at + 1)
         if after is None:
             return False
-        if after not in _ESCAPABLE:
+        if after not in _ESCAPABLE and after != "\n":
             return self._speak(self._at + 1)
         self._skip(self._at + 1)
+        if after == "\n":
+            return True
         return self._bar() if after == "|" else self._speak(self._at + 1)
 
     # --- links

@@ -1,0 +1,1 @@
+"""The load generator behind `cosyduplex bench`: what listeners would hear of a server under load."""
