@@ -1,7 +1,19 @@
-"""Instruments that listen: what a sound says against a reference, where it falls silent, its level and pitch.
+"""Instruments that listen: what a sound says, where it falls silent, its words, its level, its pitch.
 
-Nothing here knows a language or a voice. Two sounds are aligned by dynamic time warping over their cepstra, so
-that tempo and pauses cost little. A hole costs little as well: `Comparison.holes` looks for those.
+Nothing here knows a language. Two sounds are aligned by dynamic time warping over their cepstra, so that
+tempo and pauses cost little. A hole costs little as well: `Comparison.holes` looks for those.
+
+What the embedded voice measures against itself, over texts of 6 to 8 s in English, Chinese and both:
+
+                        distance    worst
+    the same text       0.8 to 1.2  1.3 to 2.4   at 8, 16, 24 and 48 kHz alike
+    decoded from Opus   1.0 to 1.5  1.6 to 2.5   highest in the narrow profile
+    a 200 ms hole       0.9 to 1.2  2.1 to 8.4   found by `holes`, as are 100 ms
+    two words missing   1.3 to 1.6   12 to 13
+    one half twice      2.3 to 2.6   11 to 13
+    one half missing    3.2 to 4.0   12 to 15
+    halves swapped      4.4 to 5.1   13 to 16
+    another text        5.5 to 6.0   11 to 14
 """
 
 from __future__ import annotations
@@ -30,9 +42,11 @@ _LOWEST_HZ = 60.0
 _BAND_SHARE = 0.4
 # Bands 30 dB below the mean one sound alike: what a codec leaves in silence is not compared.
 _FLOOR = 1e-3
-# Speech is as loud as its loudest fifth. 25 dB below, a codec's echo of a plosive counts as silence after 30 ms.
+# Speech is as loud as its loudest fifth; this voice's weakest sounds and faintest ends lie 30 dB below that.
 _LOUD_PERCENTILE = 80
-_SILENCE_DB = -29
+_SILENCE_DB = -35
+_SAME_DISTANCE = 1.8
+_SAME_WORST = 3.5
 _FITTING_FRAMES = 20
 _HOLE_FRAMES = 3
 _SLACK_FRAMES = 3
@@ -106,6 +120,11 @@ class Comparison:
     worst: float
     holes: tuple[Hole, ...]
 
+    @property
+    def says_the_same(self) -> bool:
+        """Whether every word is there and no other."""
+        return self.distance < _SAME_DISTANCE and self.worst < _SAME_WORST
+
 
 def compare(heard: Sound, reference: Sound) -> Comparison:
     """Puts `heard` beside `reference`, over the band that both rates have."""
@@ -120,7 +139,8 @@ def compare(heard: Sound, reference: Sound) -> Comparison:
 def _frames(sound: Sound) -> Matrix:
     """Windows of 25 ms, the n-th around the n-th 10 ms."""
     samples = np.pad(sound.at(_RATE_HZ).samples, (_WINDOW - _HOP) // 2)
-    return np.lib.stride_tricks.sliding_window_view(samples, _WINDOW)[::_HOP]
+    windows: Matrix = np.lib.stride_tricks.sliding_window_view(samples, _WINDOW)
+    return windows[::_HOP]
 
 
 def _cepstra(sound: Sound, top_hz: float) -> Matrix:
@@ -131,7 +151,8 @@ def _cepstra(sound: Sound, top_hz: float) -> Matrix:
     logs = np.log(bands + _FLOOR * bands.mean() + 1e-12)
     order = np.arange(1, _NUM_CEPSTRA + 1)
     cosines = np.cos(np.pi / _NUM_BANDS * order * (np.arange(_NUM_BANDS)[:, None] + 0.5))
-    return logs @ cosines * np.sqrt(2 / _NUM_BANDS)
+    cepstra: Matrix = logs @ cosines * np.sqrt(2 / _NUM_BANDS)
+    return cepstra
 
 
 def _mel_triangles(top_hz: float) -> Matrix:
@@ -139,17 +160,20 @@ def _mel_triangles(top_hz: float) -> Matrix:
     edges_hz = 700 * np.expm1(np.linspace(lowest, highest, _NUM_BANDS + 2) / 1127)
     left, top, right = edges_hz[:-2], edges_hz[1:-1], edges_hz[2:]
     bins_hz = np.fft.rfftfreq(_FFT, 1 / _RATE_HZ)[:, None]
-    return np.maximum(0, np.minimum((bins_hz - left) / (top - left), (right - bins_hz) / (right - top)))
+    rising, falling = (bins_hz - left) / (top - left), (right - bins_hz) / (right - top)
+    triangles: Matrix = np.maximum(0, np.minimum(rising, falling))
+    return triangles
 
 
 def _distances(one: Matrix, other: Matrix) -> Matrix:
     """Euclidean, each row of one to each of the other."""
     squared = (one**2).sum(axis=1)[:, None] + (other**2).sum(axis=1) - 2 * one @ other.T
-    return np.sqrt(np.maximum(0, squared))
+    distances: Matrix = np.sqrt(np.maximum(0, squared))
+    return distances
 
 
 def _warp(cost: Matrix) -> tuple[float, NDArray[np.intp]]:
-    """The cheapest monotonic path, a diagonal step counted as the two it stands for: its mean cost, its cells."""
+    """The mean cost and the cells of the cheapest monotonic path; a diagonal step counts as the two it is."""
     rows, columns = cost.shape
     # Cells of one anti-diagonal do not depend on each other: row d of `slanted` holds cost[i, d - i] at i.
     padded = np.pad(cost, ((0, 0), (0, rows)), constant_values=np.inf).ravel()
@@ -193,7 +217,8 @@ def _holes(loud: Mask, reference_loud: Mask, path: NDArray[np.intp]) -> Iterable
 
 def _loud(sound: Sound) -> Mask:
     energy = (_frames(sound) ** 2).mean(axis=1)
-    return energy > np.percentile(energy, _LOUD_PERCENTILE) * 10 ** (_SILENCE_DB / 10)
+    loud: Mask = energy > np.percentile(energy, _LOUD_PERCENTILE) * 10 ** (_SILENCE_DB / 10)
+    return loud
 
 
 def _runs(mask: Mask) -> list[tuple[int, int]]:
@@ -208,9 +233,9 @@ def speech_span(sound: Sound) -> Span:
 
 
 def speech_db(sound: Sound) -> float:
-    """The level of its louder half against full scale."""
+    """The level of its speech against full scale, pauses left out."""
     energy = (_frames(sound) ** 2).mean(axis=1)
-    return float(10 * np.log10(energy[energy >= np.median(energy)].mean() + 1e-12))
+    return float(10 * np.log10(energy[_loud(sound)].mean()))
 
 
 # --- Its words

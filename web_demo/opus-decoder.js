@@ -43,7 +43,8 @@ export class OpusDecoder {
 
   /** Resolves when every sample has been handed out. */
   async finish() {
-    if (this.#decoder.state === 'configured') await this.#decoder.flush();
+    if (this.#decoder.state !== 'configured') return;
+    await this.#decoder.flush().catch(() => {}); // closed meanwhile, or failed: `onError` has been told
     this.close();
   }
 

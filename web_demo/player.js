@@ -24,7 +24,6 @@ class Track {
     this.key = key;
     this.handlers = handlers;
     this.#player = player;
-    this.pushedSamples = 0;
     this.playedSamples = 0;
     this.bufferedSamples = 0;
     this.isOver = false;
@@ -43,7 +42,6 @@ class Track {
   /** Takes samples; they belong to the player from here on. */
   push(samples) {
     if (this.isOver) return;
-    this.pushedSamples += samples.length;
     this.#player.post({ type: 'push', key: this.key, samples }, [samples.buffer]);
   }
 
@@ -61,7 +59,7 @@ export class Player extends EventTarget {
   #waiting = []; // what is for the worklet, until there is one
   #tracks = new Map();
   #nextKey = 0;
-  #onStopped = null;
+  #onStopped = []; // the worklet answers stops in order
 
   /** @param {number} sampleRate of all tracks */
   constructor(sampleRate) {
@@ -71,6 +69,18 @@ export class Player extends EventTarget {
 
   get sampleRate() {
     return this.#sampleRate;
+  }
+
+  /** Changes the rate of all tracks; those that are open are lost. */
+  setSampleRate(sampleRate) {
+    if (sampleRate === this.#sampleRate) return;
+    this.#sampleRate = sampleRate;
+    const wasUnlocked = this.#starting !== null;
+    this.#context?.close();
+    this.#tracks.clear();
+    this.#context = this.#node = this.#starting = null;
+    this.#waiting = [];
+    if (wasUnlocked) this.unlock();
   }
 
   /** Whether sound comes out; browsers allow it only after a click or a key. */
@@ -101,11 +111,14 @@ export class Player extends EventTarget {
 
   async #start() {
     if (navigator.audioSession) navigator.audioSession.type = 'playback'; // else iOS' mute switch silences it
-    this.#context = new AudioContext({ sampleRate: this.#sampleRate, latencyHint: 'interactive' });
-    this.#context.addEventListener('statechange', () => this.dispatchEvent(new Event('state')));
-    await this.#context.audioWorklet.addModule(new URL('player-worklet.js', import.meta.url));
-    if (this.#context.state === 'closed') return;
-    this.#node = new AudioWorkletNode(this.#context, 'player', {
+    const context = new AudioContext({ sampleRate: this.#sampleRate, latencyHint: 'interactive' });
+    this.#context = context;
+    context.addEventListener('statechange', () => {
+      if (context === this.#context) this.dispatchEvent(new Event('state'));
+    });
+    await context.audioWorklet.addModule(new URL('player-worklet.js', import.meta.url));
+    if (context !== this.#context) return; // the rate has changed meanwhile
+    this.#node = new AudioWorkletNode(context, 'player', {
       numberOfInputs: 0,
       outputChannelCount: [1],
       processorOptions: {
@@ -114,15 +127,9 @@ export class Player extends EventTarget {
       },
     });
     this.#node.port.onmessage = ({ data }) => this.#take(data);
-    this.#node.connect(this.#context.destination);
+    this.#node.connect(context.destination);
     for (const [message, transfer] of this.#waiting.splice(0)) this.#node.port.postMessage(message, transfer);
     this.dispatchEvent(new Event('state'));
-  }
-
-  /** Ends for good, at once. */
-  close() {
-    this.#tracks.clear();
-    this.#context?.close();
   }
 
   /**
@@ -144,7 +151,7 @@ export class Player extends EventTarget {
     const live = tracks.filter((track) => !track.isOver);
     if (live.length === 0) return;
     const stopped = new Promise((resolve) => {
-      this.#onStopped = resolve;
+      this.#onStopped.push(resolve);
       setTimeout(resolve, STOP_TIMEOUT_MS); // a suspended worklet may not answer
     });
     this.post({ type: 'stop', keys: live.map(({ key }) => key) });
@@ -179,7 +186,7 @@ export class Player extends EventTarget {
       const track = this.#tracks.get(key);
       if (track) track.playedSamples = Math.max(0, played - this.latencySamples);
     }
-    this.#onStopped?.();
+    this.#onStopped.shift()?.();
   }
 
   #takeFinished({ key, played }) {

@@ -63,26 +63,27 @@ class Speech {
 
 export class Speaker extends EventTarget {
   #player;
-  #session;
-  #audio;
+  #session = null;
+  #audio = null;
   #now;
   #speeches = new Set(); // not over
   #reports = 0;
 
   /**
-   * @param {object} options
-   * @param {import('./player.js').Player} options.player
-   * @param {import('./connection.js').Session} options.session
-   * @param {object} options.audio as negotiated
-   * @param {() => number} [options.now] milliseconds
+   * @param {import('./player.js').Player} player
+   * @param {() => number} [now] milliseconds
    */
-  constructor({ player, session, audio, now = () => performance.now() }) {
+  constructor(player, now = () => performance.now()) {
     super();
     this.#player = player;
-    this.#session = session;
-    this.#audio = audio;
     this.#now = now;
     player.addEventListener('position', () => this.#follow());
+  }
+
+  /** Speaks through this session from here on. */
+  use(session, audio) {
+    this.#session = session;
+    this.#audio = audio;
   }
 
   get isSpeaking() {
@@ -101,7 +102,10 @@ export class Speaker extends EventTarget {
     });
     speech.decoder = makeDecoder(
       this.#audio,
-      (samples) => speech.track.push(samples),
+      (samples) => {
+        utterance.receivedMs += (samples.length * 1000) / this.#player.sampleRate;
+        speech.track.push(samples);
+      },
       (error) => this.#fail(speech, { message: error.message }),
     );
     this.#speeches.add(speech);

@@ -27,7 +27,8 @@ export class Utterance {
     this.firstSoundMs = null; // first text sent → first sample played
     this.serverTtfaMs = null;
     this.serverEnoughMs = null;
-    this.numBytes = 0;
+    this.numBytes = 0; // received, and
+    this.receivedMs = 0; // how much sound they were
   }
 
   get isOver() {

@@ -21,7 +21,8 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from cosyduplex import client
-from cosyduplex.client import DEFAULT_URL, Event, SessionClosed, SessionEvent
+from cosyduplex.client import DEFAULT_URL as DEFAULT_URL
+from cosyduplex.client import Event, SessionClosed, SessionEvent
 from cosyduplex.messages import (
     AudioOptions,
     ContextCancelled,

@@ -77,9 +77,15 @@ class _HttpServer(uvicorn.Server):
         await super().startup(sockets)
         self.listening.set()
 
-    def stop(self) -> None:
-        """Ends `serve` shortly after."""
+    async def start(self, listening: socket.socket) -> None:
+        """Begins to serve."""
+        self._serving = asyncio.create_task(self.serve([listening]), name="http server")
+        await self.listening.wait()
+
+    async def stop(self) -> None:
+        """Ends serving."""
         self.should_exit = True
+        await self._serving
 
 
 @asynccontextmanager
@@ -100,10 +106,9 @@ async def run_server(config: Config) -> AsyncIterator[Running]:
         gateway = Gateway(config, pool, Gatekeeper(config, time.time), metrics, reason)
         stack.callback(gateway.close)
         # HTTP first, so that /readyz can say "loading".
-        tasks = await stack.enter_async_context(asyncio.TaskGroup())
         for listening, context in sockets:
-            server = await _listen(gateway, listening, context, tasks)
-            stack.callback(server.stop)
+            server = await _listen(gateway, listening, context)
+            stack.push_async_callback(server.stop)
         supervisor: Supervisor | None = None
         if command is not None:
             supervisor = await stack.enter_async_context(
@@ -169,7 +174,6 @@ async def _listen(
     gateway: Gateway,
     listening: socket.socket,
     context: ssl.SSLContext | None,
-    tasks: asyncio.TaskGroup,
 ) -> _HttpServer:
     server = _HttpServer(
         uvicorn.Config(
@@ -185,8 +189,7 @@ async def _listen(
             ssl_context_factory=None if context is None else lambda *_: context,
         )
     )
-    tasks.create_task(server.serve([listening]), name="http server")
-    await server.listening.wait()
+    await server.start(listening)
     return server
 
 

@@ -11,7 +11,7 @@ import argparse
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_say(commands)
     _add_voices(commands)
     _add_worker(commands)
+    _add_bench(commands)
     _add_doctor(commands)
     return parser
 
@@ -87,18 +88,27 @@ def _add_serve(commands: Any) -> None:
 def _serve(arguments: argparse.Namespace) -> int:
     from cosyduplex_server import app, logs
     from cosyduplex_server.config import load
-    from cosyduplex_server.engine.supervisor import EngineStartError
     from cosyduplex_server.errors import ConfigError
 
     try:
         config = load(vars(arguments))
-        logs.set_up(config.log_format, config.log_level)
-        asyncio.run(app.serve(config, lambda running: _say_ready(running, config.log_format)))
+    except ConfigError as exc:
+        return _complain(str(exc), USAGE_ERROR)
+    logs.set_up(config.log_format, config.log_level)
+    return _finish(app.serve(config, lambda running: _say_ready(running, config.log_format)))
+
+
+def _finish(work: Coroutine[Any, Any, int | None]) -> int:
+    """Runs a command that may start a server; what keeps it from starting has exit codes of its own."""
+    from cosyduplex_server.engine.supervisor import EngineStartError
+    from cosyduplex_server.errors import ConfigError
+
+    try:
+        return asyncio.run(work) or 0
     except ConfigError as exc:
         return _complain(str(exc), USAGE_ERROR)
     except EngineStartError as exc:
         return _complain(f"the engine could not start: {exc}", ENGINE_ERROR)
-    return 0
 
 
 def _say_ready(running: Any, log_format: str) -> None:
@@ -174,7 +184,7 @@ def _say(arguments: argparse.Namespace) -> int:
         marks=arguments.marks,
         verbose=arguments.verbose,
     )
-    return asyncio.run(say(options, local_server=local_server))
+    return _finish(say(options, local_server=local_server))
 
 
 @asynccontextmanager
@@ -203,27 +213,28 @@ def _add_voices(commands: Any) -> None:
 def _voices_list(arguments: argparse.Namespace) -> int:
     from cosyduplex_server.voices import FetchError, fetch_voices
 
-    async def fetch() -> dict[str, Any]:
-        if arguments.url:
-            return await fetch_voices(arguments.url, arguments.api_key)
-        async with local_server() as url:
-            return await fetch_voices(url, None)
-
-    from cosyduplex_server.engine.supervisor import EngineStartError
-
-    try:
-        answer = asyncio.run(fetch())
-    except FetchError as exc:
-        return _complain(str(exc), OTHER_ERROR)
-    except EngineStartError as exc:
-        return _complain(f"the engine could not start: {exc}", ENGINE_ERROR)
-    if arguments.json:
-        print(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
+    async def show() -> int:
+        try:
+            if arguments.url:
+                answer = await fetch_voices(arguments.url, arguments.api_key)
+            else:
+                async with local_server() as url:
+                    answer = await fetch_voices(url, None)
+        except FetchError as exc:
+            return _complain(str(exc), OTHER_ERROR)
+        _print_voices(answer, as_json=arguments.json)
         return 0
+
+    return _finish(show())
+
+
+def _print_voices(answer: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
+        return
     for voice in answer["voices"]:
         labels = ", ".join(f"{key}: {value}" for key, value in voice["labels"].items())
         print(f"{voice['id']:12} {voice['language']:6} {voice['name']}  ({labels})")
-    return 0
 
 
 # --- worker ------------------------------------------------------------------------------------------
@@ -245,6 +256,17 @@ def _worker(arguments: argparse.Namespace) -> int:
     # The voice is a program of its own, under its own licence: it takes this one's place.
     sys.stdout.flush()
     os.execv(sys.executable, command)
+
+
+# --- bench -------------------------------------------------------------------------------------------
+
+
+def _add_bench(commands: Any) -> None:
+    # Loading the options costs nothing but the standard library.
+    from cosyduplex_server.bench.command import add_arguments, run
+
+    bench = _add(commands, "bench", run, "Puts a server under load and says what listeners would hear.")
+    add_arguments(bench)
 
 
 # --- doctor ------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from cosyduplex.messages import (
     PROTOCOL,
     Limits,
 )
+from cosyduplex_server import demo
 from cosyduplex_server.access import SCOPES, Principal, credential_of
 from cosyduplex_server.audio.opus import opus_available
 from cosyduplex_server.errors import Failure
@@ -374,17 +375,24 @@ DOORS: tuple[Door, ...] = (
         _get("/asyncapi.yaml", "The native protocol", media_type="application/yaml"),
         _asyncapi,
     ),
+    Door("demo", _get("/", "The web demo", media_type="text/html"), demo.serve),
+)
+
+# What the demo's page loads; not worth a place on the OpenAPI page.
+DEMO_ASSETS = tuple(
+    Door("demo", _get(path, "A file of the web demo"), demo.serve) for path in demo.FILES if path != "/"
 )
 
 
 def make_app(gateway: Gateway) -> Starlette:
     """The ASGI application behind the HTTP side of the port."""
+    doors = (*DOORS, *DEMO_ASSETS)
     return Starlette(
         routes=[
             Route(door.operation.path, _endpoint(gateway, door), methods=[door.operation.method])
-            for door in DOORS
+            for door in doors
         ],
-        middleware=[Middleware(Guard, gateway=gateway, doors={door.operation.path: door for door in DOORS})],
+        middleware=[Middleware(Guard, gateway=gateway, doors={door.operation.path: door for door in doors})],
         exception_handlers={HTTPException: _on_http_error, Exception: _on_crash},
     )
 

@@ -79,7 +79,7 @@ class Listener(NativeClient):
     """A client who hears what it is sent."""
 
     async def say(self, text: str, context_id: str = "default", *, seed: int = 0) -> ContextDone:
-        """Sends a text as a language model writes it, one to five characters at a time, and waits for its end."""
+        """Sends a text as a language model writes it, a few characters at a time, and waits for its end."""
         await self.send(*(TextAppend(context_id=context_id, text=piece) for piece in tokens(text, seed)))
         await self.send(TextEnd(context_id=context_id))
         return await self.until(ContextDone, context_id=context_id)

@@ -8,7 +8,7 @@ from typing import Literal
 Language = Literal["en", "zh", "both"]
 Codec = Literal["pcm_s16le", "opus"]
 
-# Delays before playback that are modelled side by side: a player without a jitter buffer, a lean and a usual one.
+# Modelled side by side: a player without a jitter buffer, with a lean one and with a usual one.
 JITTER_BUFFERS_MS = (0, 60, 120)
 SLOT_MS = 20
 

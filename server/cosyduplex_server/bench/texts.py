@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from typing import Literal
@@ -22,7 +23,7 @@ Would you like me to send the details to your phone, or shall I read them out sl
 The meeting has moved to Thursday afternoon; everyone else has already agreed to the new time.
 Well, first of all, check whether the door is really closed, since the machine will not start otherwise.
 No problem at all.
-In the old part of the town there is a quiet street with two small bakeries and a bookshop that stays open late.
+In the old part of the town there is a quiet street with two small bakeries and a bookshop that closes late.
 I have noted your preference for a window seat, and the booking is confirmed.
 """
 
@@ -51,12 +52,12 @@ _TOKEN = re.compile(r"[㐀-鿿]{1,2}| ?[A-Za-z]{1,5}|.", re.DOTALL)
 
 
 def sample_seconds(rng: random.Random, low_s: float, high_s: float) -> float:
-    """A length of speech: log-normal around the geometric mean, 95 % of it between the bounds, none outside."""
+    """A length of speech: log-normal around the geometric mean of the bounds, which cut off 5 % of it."""
     if low_s == high_s:
         return low_s
-    ratio = (high_s / low_s) ** 0.5
+    mu, sigma = math.log(low_s * high_s) / 2, math.log(high_s / low_s) / 4
     while True:
-        seconds = low_s * ratio * ratio ** (rng.gauss(0, 1) / 2)
+        seconds = rng.lognormvariate(mu, sigma)
         if low_s <= seconds <= high_s:
             return seconds
 
