@@ -26,9 +26,11 @@ class ServerProcess:
         ready: its ready line.
     """
 
-    def __init__(self, *options: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, *options: str, environment: dict[str, str] | None = None, prelude: str = "") -> None:
         self._log = tempfile.TemporaryFile()
-        command = [sys.executable, "-m", "cosyduplex_server", "serve", "--port", "0", "--log-format", "json"]
+        # The prelude makes the machine another one: without a library, say.
+        code = f"{prelude}\nimport sys\nfrom cosyduplex_server.cli import main\nsys.exit(main(sys.argv[1:]))"
+        command = [sys.executable, "-c", code, "serve", "--port", "0", "--log-format", "json"]
         self.process = subprocess.Popen(
             [*command, *options],
             stdout=subprocess.PIPE,

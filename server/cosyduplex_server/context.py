@@ -554,6 +554,7 @@ class Context:
         if self._first_text_s is not None and self._enough_text_s is not None:
             metrics.ttfa.labels("duplex").observe(now_s - self._first_text_s)
             metrics.stage.labels("text").observe(self._enough_text_s - self._first_text_s)
+        metrics.stage.labels("send").observe(now_s - self._frames_since_s)
 
     def _observe_stages(self, stage_seconds: dict[str, float]) -> None:
         metrics = self._gateway.metrics

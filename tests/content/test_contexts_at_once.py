@@ -41,5 +41,5 @@ async def test_each_context_says_its_own_text(listen, voice, clauses, audio):
         said = {name: compare(heard, reference) for name, reference in references.items()}
         assert said[context_id].says_the_same
         assert said[context_id].holes == ()
-        assert heard.ms == pytest.approx(references[context_id].ms, abs=50)
+        assert heard.ms == pytest.approx(references[context_id].ms, rel=0.012)
         assert all(said[name].distance > 4 for name in TEXTS if name != context_id)

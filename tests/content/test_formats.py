@@ -39,8 +39,8 @@ async def test_no_sound_is_missing_between_the_words_or_in_them(listen, voice, p
     whole = (await voice(passage.spoken)).sound
     spoken = (await voice(*clauses(passage.written))).sound
     assert compare(heard, spoken).holes == ()
-    # The voice itself is not the same to the sample each time: 11 ms apart at most over 9 s.
-    assert heard.ms == pytest.approx(spoken.ms, abs=25)
+    # The voice is not the same each time: over 7 s its lengths vary by 60 ms.
+    assert heard.ms == pytest.approx(spoken.ms, rel=0.012)
     assert heard.ms == pytest.approx(whole.ms, rel=0.05)
     assert done.audio_ms == pytest.approx(heard.ms, abs=1)
 

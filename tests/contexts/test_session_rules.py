@@ -376,6 +376,34 @@ def test_a_client_does_not_write_to_a_context_it_knows_to_have_failed() -> None:
     assert pair.client.generation_of("a") == 2
 
 
+def test_a_failed_context_that_was_opened_again_is_not_held_against_its_id(server: Server) -> None:
+    server.fails("a")
+    index = server.opens("a")
+    server.hears(ContextCancel(context_id="a"))
+    server.core.send(cancelled("a", index))
+    assert server.core.context_state("a") is ContextState.FREE
+
+
+@pytest.mark.parametrize("how", ["cancelled", "cancelled after failing", "failed after a cancel", "done"])
+def test_a_client_keeps_nothing_of_ids_that_are_free_again(how: str) -> None:
+    pair = ConnectionPair()
+    for index in range(20):
+        context_id = f"context-{index}"
+        cancel = ContextCancel(context_id=context_id)
+        exchange(pair, TextAppend(context_id=context_id, text="x"), started(context_id, index))
+        if how == "cancelled":
+            exchange(pair, cancel, cancelled(context_id, index))
+        elif how == "cancelled after failing":
+            exchange(pair, failed(context_id, index), cancel)
+        elif how == "failed after a cancel":
+            pair.server_sends(failed(context_id, index))
+            exchange(pair, cancel)
+            pair.deliver_to_client()
+        else:
+            exchange(pair, TextEnd(context_id=context_id), done(context_id, index))
+    assert not pair.client._mine
+
+
 def test_failures_are_remembered_up_to_a_limit(server: Server) -> None:
     for number in range(MAX_REMEMBERED_FAILURES + 1):
         server.fails(str(number))

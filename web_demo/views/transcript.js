@@ -85,8 +85,7 @@ class Entry {
     const { text, spokenEnd } = this.#utterance;
     this.#isRebuilt = true;
     this.said.replaceChildren(
-      make('span', 'lit', text.slice(0, spokenEnd)),
-      make('span', 'stop-mark'),
+      make('span', 'lit until-stop', text.slice(0, spokenEnd)),
       make('span', 'unsaid', text.slice(spokenEnd)),
     );
   }

@@ -1,9 +1,9 @@
 """Why a listener heard nothing: text, compute or gateway.
 
 `text` is decided here, for each hole: the text of the word that was due next had not been released when a
-listener without a jitter buffer ran dry. When text is released is the server's own rule, so its front end reads the text once more,
-with the times at which it was written. What is left over is the engine's or the gateway's; only the server
-knows which, and it counts them.
+listener without a jitter buffer ran dry. When text is released is the server's own rule, so its front end
+reads the text once more, with the times at which it was written. What is left over is the engine's or the
+gateway's; only the server knows which, and it counts them.
 """
 
 from __future__ import annotations

@@ -1,0 +1,499 @@
+"""The demo page, used as a person would, in a real browser."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cosyduplex_server.audio.opus import OpusDecoder
+
+KEY = "key with spaces/and+signs="
+IMAGES = Path(__file__).parents[2] / "docs" / "images"
+FADE_MS = 10
+TONE_TEXT = "A long sentence that goes on and on without any comma so that it is one piece of sound"
+
+
+def say_without_gaps(demo, text, number=0):
+    """Says it and waits until it was heard; once more where this busy machine could not keep up."""
+    demo.say(text)
+    demo.wait_utterance("heard", number)
+    return demo.gaps == 0
+
+
+# --- what is played
+
+
+def test_typed_text_is_spoken_sample_for_sample(fake_server, open_demo):
+    server = fake_server(signal="counter", ms_per_char=50, first_audio_ms=20)
+    for _ in range(2):
+        demo = open_demo(server.url)
+        demo.wait_ready()
+        demo.turn_sound_on()
+        if say_without_gaps(demo, "Nothing is lost and nothing is played twice"):
+            break
+    sent = demo.pcm()
+    np.testing.assert_array_equal(sent, np.arange(len(sent)))
+    assert len(sent) == 24 * 50 * len("Nothing is lost and nothing is played twice")
+
+    played = demo.played()
+    assert played.sample_rate_hz == 24000
+    np.testing.assert_array_equal(played.sound * 32768, sent[1:])  # the first of the counter is 0
+    assert demo.console == []
+    assert demo.sent("playback.report")[-1]["played_ms"] == round(len(sent) / 24)
+    assert [message["text"] for message in demo.sent("text.append")][:2] == ["Nothing ", "is "]
+
+
+def test_pcm_at_48_khz_is_played_at_48_khz(fake_server, open_demo):
+    server = fake_server(signal="counter", ms_per_char=40)
+    for _ in range(2):
+        demo = open_demo(server.url)
+        demo.wait_ready()
+        demo.page.select_option("#codec", "pcm_s16le/48000")
+        demo.wait_ready()
+        demo.turn_sound_on()
+        if say_without_gaps(demo, "Twice as many samples"):
+            break
+    played = demo.played()
+    assert played.sample_rate_hz == 48000
+    sent = demo.pcm()
+    assert len(sent) == 48 * 40 * len("Twice as many samples")
+    loud = np.flatnonzero(sent)
+    np.testing.assert_array_equal(played.sound * 32768, sent[loud[0] : loud[-1] + 1])
+    assert demo.console == []
+
+
+@pytest.mark.parametrize("sample_rate_hz", [24000, 48000])
+def test_opus_is_played_without_a_gap_or_a_shift(voice_server, open_demo, sample_rate_hz):
+    for _ in range(2):
+        demo = open_demo(voice_server.url)
+        demo.wait_ready()
+        demo.page.select_option("#codec", f"opus/{sample_rate_hz}")
+        demo.wait_ready()
+        demo.turn_sound_on()
+        if say_without_gaps(demo, "Packets become sound again"):
+            break
+    audio = demo.received("session.started")[-1]["audio"]
+    assert (audio["encoding"], audio["sample_rate"]) == ("opus", sample_rate_hz)
+    decoder = OpusDecoder(48000)
+    pcm = b"".join(decoder.decode(frame.payload, 960) for frame in demo.frames() if frame.payload)
+    reference = np.frombuffer(pcm, "<i2")[audio["pre_skip"] * 48000 // sample_rate_hz :]
+    reference = reference[: demo.received("context.done")[0]["audio_ms"] * 48] / 32768
+
+    played = demo.played()
+    assert played.sample_rate_hz == 48000
+    shifts = block_shifts(played.sound, reference)
+    assert len(shifts) >= 8
+    assert set(shifts) == {shifts[0]}
+    assert abs(len(played.sound) - np.ptp(np.flatnonzero(np.abs(reference) > 0))) < 0.005 * 48000
+    assert demo.console == []
+
+
+def block_shifts(played, reference, block=4800, reach=2400):
+    """For each loud block of the reference: how much later it is found in what was played."""
+    shifts = []
+    loud = 0.1 * np.abs(reference).max()
+    for start in range(reach, len(reference) - block - reach, block):
+        piece = reference[start : start + block]
+        if np.abs(piece).max() < loud:
+            continue
+        around = played[start - reach : start + block + reach]
+        match = np.correlate(around, piece, "valid")
+        best = int(np.argmax(match))
+        found = around[best : best + block]
+        assert np.corrcoef(found, piece)[0, 1] > 0.99
+        shifts.append(best - reach)
+    return shifts
+
+
+# --- stopping
+
+
+def test_stop_is_silence_within_60_ms_without_a_click(fake_server, open_demo):
+    server = fake_server(ms_per_char=100)
+    demo = open_demo(server.url)
+    demo.wait_ready()
+    demo.turn_sound_on()
+    demo.say(TONE_TEXT)
+    demo.wait_utterance("speaking")
+    demo.page.wait_for_timeout(800)
+    demo.page.click("#stop")
+    demo.wait_utterance("stopped")
+    demo.page.wait_for_selector("text=stopped after")
+    demo.page.wait_for_timeout(400)
+    played = demo.played()
+    clicked = demo.page.evaluate("__seen.stopClicks[0]")
+    assert played.sound_end_s - clicked["heardAt"] <= 0.060
+    assert played.sound_end_s - clicked["renderedAt"] <= 0.060
+
+    sent = demo.pcm()[1:] / 32768
+    fade = FADE_MS * 24
+    sound = played.sound
+    whole = len(sound) - fade
+    np.testing.assert_array_equal(sound[:whole], sent[:whole].astype(np.float32))
+    ramp = 1 - np.arange(1, fade + 1) / fade
+    np.testing.assert_allclose(sound[whole:], (sent[whole:] * 1)[:fade] * ramp, atol=1e-6)
+
+    cancel = demo.sent("context.cancel")[0]
+    assert 0 <= len(sound) / 24 - cancel["played_ms"] < 150  # less by what is still on its way out
+    answer = demo.received("context.cancelled")[0]
+    assert answer["estimated"] is False
+    how_far = f"stopped after {answer['spoken_chars']} of {len(TONE_TEXT)} characters"
+    assert demo.page.inner_text(".utterance .status") == how_far
+    assert demo.page.inner_text(".utterance .until-stop") == TONE_TEXT[: answer["spoken_chars"]]
+    assert demo.console == []
+
+
+def test_after_a_stop_only_the_new_text_is_heard(fake_server, open_demo):
+    server = fake_server(ms_per_char=60)
+    for _ in range(2):
+        demo = open_demo(server.url)
+        demo.wait_ready()
+        demo.turn_sound_on()
+        demo.say(TONE_TEXT)
+        demo.wait_utterance("speaking")
+        demo.page.keyboard.press("Escape")
+        demo.page.wait_for_selector("text=stopped after")
+        before = len(demo.played().samples)
+        if say_without_gaps(demo, "Only this", number=1):
+            break
+    after = demo.played().samples[before:]
+    loud = np.flatnonzero(after)
+    sent = demo.pcm(context_index=1)
+    loud_sent = np.flatnonzero(sent)
+    np.testing.assert_array_equal(
+        after[loud[0] : loud[-1] + 1] * 32768, sent[loud_sent[0] : loud_sent[-1] + 1]
+    )
+    assert demo.console == []
+
+
+def test_utterances_wait_for_those_before_them(fake_server, open_demo):
+    server = fake_server(ms_per_char=50)
+    for _ in range(2):
+        demo = open_demo(server.url)
+        demo.wait_ready()
+        demo.turn_sound_on()
+        demo.say("First this")
+        if say_without_gaps(demo, "then that", number=1):
+            break
+    both = np.concatenate([demo.pcm(0), demo.pcm(1)])
+    np.testing.assert_array_equal(demo.played().sound * 32768, np.trim_zeros(both))
+
+
+# --- marks
+
+
+def test_words_light_up_in_order_as_they_are_heard(voice_server, open_demo):
+    text = "Hi 👋🏽 there 你好 𠮷 世界 done"
+    demo = open_demo(voice_server.url)
+    demo.wait_ready()
+    demo.turn_sound_on()
+    demo.paste(text)
+    demo.page.keyboard.press("Enter")
+    demo.wait_utterance("speaking")
+    assert "done" not in demo.page.evaluate("__seen.lit")
+    demo.wait_utterance("heard")
+    lit = demo.page.evaluate("__seen.lit")
+    marked = [word["text"] for marks in demo.received("marks") for word in marks["words"]]
+    assert lit == marked
+    assert lit[:2] == ["Hi", "there"]
+    assert lit[-1] == "done"
+    assert {"你", "好", "世", "界"} <= set(lit)
+    assert demo.page.inner_text(".said") == text
+
+
+# --- typing
+
+
+def test_the_word_under_the_fingers_waits_for_its_end(fake_server, open_demo):
+    demo = open_demo(fake_server().url)
+    demo.wait_ready()
+    demo.type("one two thr")
+    assert [message["text"] for message in demo.sent("text.append")] == ["one ", "two "]
+    demo.page.keyboard.press("Backspace")
+    demo.type("ree ")
+    demo.page.wait_for_function("__seen.sent.some(({text}) => text === 'three ')")
+    demo.type("fo")
+    demo.page.wait_for_function("__seen.sent.some(({type}) => type === 'text.flush')")
+    assert "".join(message["text"] for message in demo.sent("text.append")) == "one two three fo"
+    assert demo.sent("context.cancel") == []
+    assert demo.console == []
+
+
+def test_what_was_sent_and_not_heard_can_still_be_changed(fake_server, open_demo):
+    demo = open_demo(fake_server(first_audio_ms=3000).url)
+    demo.wait_ready()
+    demo.type("I like cats, and ")
+    for _ in range(len("cats, and ")):
+        demo.page.keyboard.press("Backspace")
+    demo.say("dogs.")
+    demo.wait_utterance("heard")
+    opened = [message["context_id"] for message in demo.sent("context.open")]
+    assert len(opened) == 2
+    assert [message["context_id"] for message in demo.sent("context.cancel")] == opened[:1]
+    appended = [m["text"] for m in demo.sent("text.append") if m["context_id"] == opened[1]]
+    assert "".join(appended) == "I like dogs."
+    assert demo.page.locator(".utterance").count() == 1
+    assert demo.page.inner_text(".said") == "I like dogs."
+    assert demo.console == []
+
+
+def test_pasted_text_can_wait_for_the_button(fake_server, open_demo):
+    demo = open_demo(fake_server(ms_per_char=5).url)
+    demo.wait_ready()
+    demo.page.uncheck("#live")
+    emoji = "👩‍👩‍👧 " * 5000
+    demo.paste(emoji)
+    assert demo.sent("text.append") == []
+    demo.page.click("#speak")
+    demo.page.wait_for_function("__seen.sent.some(({type}) => type === 'text.end')")
+    pieces = [message["text"] for message in demo.sent("text.append")]
+    assert len(pieces) > 1
+    assert "".join(pieces) == emoji
+    for piece in pieces:
+        piece.encode()  # a lone surrogate cannot be
+    assert demo.page.input_value("#text") == ""
+    assert demo.console == []
+
+
+def test_voice_and_speed_go_with_the_next_text(voice_server, open_demo):
+    demo = open_demo(voice_server.url)
+    demo.wait_ready()
+    assert demo.page.locator("#voice option").count() >= 4
+    demo.page.select_option("#voice", "zh-f")
+    demo.page.locator("#speed").fill("1.5")
+    demo.say("好")
+    demo.page.wait_for_function("__seen.sent.some(({type}) => type === 'text.end')")
+    opened = demo.sent("context.open")[0]
+    assert (opened["voice"], opened["speech"]) == ("zh-f", {"speed": 1.5})
+
+
+def test_a_fragment_of_text_never_ends_in_half_a_character(voice_server, open_demo):
+    demo = open_demo(voice_server.url)
+    found = demo.page.evaluate(
+        """async () => {
+            const text = await import('/demo/text.js');
+            const cursor = new text.CodePointCursor();
+            const mixed = 'a😀b你𠮷';
+            return {
+                pieces: text.pieces('😀😀😀', 3),
+                count: text.countCodePoints(mixed + '\\ud83d'),
+                offsets: [0, 1, 2, 3, 4, 5, 9, 1].map((offset) => cursor.indexOf(mixed, offset)),
+                complete: ['', 'word', 'two words', 'two words ', '你好', '你好 wor', '3.14', '好😀']
+                    .map((value) => text.completeEnd(value)),
+            };
+        }"""
+    )
+    assert found == {
+        "pieces": ["😀", "😀", "😀"],
+        "count": 6,
+        "offsets": [0, 1, 3, 4, 5, 7, 7, 1],
+        "complete": [0, 0, 4, 10, 2, 3, 0, 1],
+    }
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "sent", "heard", "plan"),
+    [
+        ("one two ", "one two three", 8, 0, (8, False)),  # more text
+        ("one two thr", "one two th", 8, 0, (8, False)),  # nothing sent is touched
+        ("one two ", "one to ", 8, 3, (3, True)),  # sent, not heard: anew from what was heard
+        ("one two ", "on two ", 8, 4, (7, False)),  # heard already: cannot be unsaid
+        ("one two three ", "one 2 three ", 14, 6, (4, True)),  # in the middle of it
+        ("one two ", "", 8, 8, (0, False)),  # all heard, then deleted
+        ("a😀", "a😁", 3, 0, (0, True)),  # differs in the second half of a pair
+    ],
+)
+def test_an_edit_stops_only_what_has_not_been_heard(
+    voice_server, open_demo, before, after, sent, heard, plan
+):
+    demo = open_demo(voice_server.url)
+    script = "async (args) => (await import('/demo/text.js')).planEdit(...args)"
+    found = demo.page.evaluate(script, [before, after, sent, heard])
+    assert (found["sent"], found["restart"]) == plan
+
+
+# --- what can be in the way
+
+
+def test_no_sound_before_a_gesture_and_a_prompt_for_it(voice_server, open_demo):
+    demo = open_demo(voice_server.url)
+    demo.wait_ready()
+    assert demo.page.is_visible("#sound")
+    assert demo.page.evaluate("__seen.audioContexts") == 0
+    demo.page.keyboard.press("a")
+    demo.page.wait_for_selector("#sound", state="hidden")
+    assert demo.page.evaluate("__seen.context.state") == "running"
+    assert demo.console == []
+
+
+def test_a_server_that_goes_away_is_said_and_come_back_to(start_server, open_demo):
+    first = start_server("--engine", "espeak", "--voice-processes", "1")
+    demo = open_demo(first.url)
+    demo.wait_ready()
+    demo.type("before ")
+    demo.wait_utterance("heard")
+    first.terminate()
+    demo.page.wait_for_selector("text=The server does not answer")
+    demo.wait_utterance("failed")
+    demo.say("and after")
+    assert demo.page.input_value("#text") == "before and after"
+    start_server("--port", str(first.port), "--engine", "espeak", "--voice-processes", "1")
+    demo.page.click("#try-now")
+    demo.wait_ready()
+    assert demo.page.is_hidden("#lost")
+    demo.wait_utterance("heard", 1)
+    assert demo.page.locator(".said").nth(1).inner_text().strip() == "and after"
+
+
+def test_a_locked_server_asks_for_a_key_and_then_speaks(start_server, open_demo):
+    server = start_server("--api-key", KEY, "--open-door", "demo", "--voice-processes", "1")
+    demo = open_demo(server.url)
+    demo.wait_link("locked")
+    assert demo.page.is_visible("text=This server asks for a key.")
+    demo.page.fill("#key", "not this one")
+    demo.page.keyboard.press("Enter")
+    demo.page.wait_for_selector("text=The server did not take this key.")
+    demo.page.fill("#key", KEY)
+    demo.page.keyboard.press("Enter")
+    demo.wait_ready()
+    demo.say("Open")
+    demo.wait_utterance("heard")
+    protocols = demo.page.evaluate("__seen.sent.at(0).protocols")
+    assert protocols[:2] == ["duplex.v1", "token"]
+    assert KEY not in protocols
+
+
+def test_an_idle_session_rests_and_wakes_when_something_is_typed(start_server, open_demo):
+    server = start_server("--idle-s", "1", "--voice-processes", "1")
+    demo = open_demo(server.url)
+    demo.wait_link("asleep")
+    demo.say("Good morning")
+    demo.wait_utterance("heard")
+    assert demo.page.locator(".utterance").count() == 1
+    assert demo.console == []
+
+
+def test_a_page_that_is_not_secure_says_what_to_do(start_server, open_demo):
+    server = start_server("--allow-host", "plain.test", "--voice-processes", "1")
+    demo = open_demo(f"http://plain.test:{server.port}/")
+    assert demo.page.evaluate("window.isSecureContext") is False
+    demo.page.wait_for_selector("text=browsers play streamed sound only on secure pages")
+    assert demo.page.is_disabled("#text")
+
+
+def test_a_codec_that_does_not_work_here_is_grey_and_says_why(voice_server, open_demo):
+    demo = open_demo(voice_server.url, before="delete window.AudioDecoder")
+    demo.wait_ready()
+    option = demo.page.locator('#codec option[value="opus/24000"]')
+    assert option.is_disabled()
+    assert option.inner_text() == "Opus 24 kHz (this browser has no WebCodecs)"
+
+
+def test_an_error_of_the_server_is_shown_where_it_happened(fake_server, open_demo):
+    demo = open_demo(fake_server(refuse_open="over_capacity").url)
+    demo.wait_ready()
+    demo.say("Is there room?")
+    demo.wait_utterance("failed")
+    assert "not spoken to the end: The script refuses" in demo.page.inner_text(".status")
+    assert demo.page.is_visible("text=Say again")
+
+
+# --- how it looks and handles
+
+
+def test_a_phone_needs_no_scrolling_sideways_and_reaches_everything(voice_server, open_demo):
+    for width in (320, 390):
+        demo = open_demo(
+            voice_server.url, viewport={"width": width, "height": 720}, is_mobile=True, has_touch=True
+        )
+        demo.wait_ready()
+        demo.page.tap("#sound")
+        demo.page.tap("#settings summary")
+        assert demo.page.evaluate("document.documentElement.scrollWidth") == width
+        for name in ("theme", "voice", "codec", "speed", "text", "speak", "stop"):
+            box = demo.page.locator(f"#{name}").bounding_box()
+            assert 0 <= box["x"]
+            assert box["x"] + box["width"] <= width
+            if name in ("speak", "stop", "theme", "voice", "codec"):
+                assert box["height"] >= 40, name
+
+
+def test_everything_can_be_done_with_the_keyboard(voice_server, open_demo):
+    demo = open_demo(voice_server.url)
+    demo.wait_ready()
+    demo.type("hello")
+    reached = set()
+    demo.page.evaluate("document.activeElement.blur()")
+    for _ in range(20):
+        demo.page.keyboard.press("Tab")
+        reached.add(demo.page.evaluate("document.activeElement.id || document.activeElement.tagName"))
+    assert reached >= {"theme", "text", "live", "speak", "SUMMARY", "voice", "codec", "speed"}
+
+
+def test_the_theme_can_be_chosen_and_is_kept(voice_server, open_demo):
+    demo = open_demo(voice_server.url, color_scheme="dark")
+    background = "getComputedStyle(document.body).backgroundColor"
+    dark = demo.page.evaluate(background)
+    demo.page.click("#theme")
+    light = demo.page.evaluate(background)
+    assert sum(map(int, light[4:-1].split(","))) > sum(map(int, dark[4:-1].split(",")))
+    demo.page.reload()
+    demo.wait_ready()
+    assert demo.page.evaluate(background) == light
+
+
+def test_the_page_speaks_chinese_to_a_chinese_browser(voice_server, open_demo):
+    demo = open_demo(voice_server.url, locale="zh-CN")
+    demo.wait_ready()
+    assert demo.page.inner_text("#connection-label") == "已连接"
+    assert demo.page.get_attribute("html", "lang") == "zh-CN"
+
+
+def test_both_languages_say_the_same_things(voice_server, open_demo):
+    demo = open_demo(voice_server.url)
+    tables = demo.page.evaluate(
+        """async () => {
+            const { stringsFor } = await import('/demo/strings.js');
+            const source = await (await fetch('/demo/strings.js')).text();
+            const keys = [...source.matchAll(/^  (\\w+):/gm)].map(([, key]) => key);
+            return ['en', 'zh-TW'].map((tag) => {
+                const { t } = stringsFor(['fr', tag]);
+                return keys.map((key) => [key, t(key)]);
+            });
+        }"""
+    )
+    assert tables[0] != tables[1]
+    keys = [key for key, _ in tables[0]]
+    assert all(keys.count(key) == 2 for key in keys)
+
+
+@pytest.mark.skipif(not os.environ.get("COSYDUPLEX_SCREENSHOTS"), reason="COSYDUPLEX_SCREENSHOTS is not set")
+@pytest.mark.parametrize(
+    ("name", "visitor"),
+    [
+        ("desktop", {"color_scheme": "light"}),
+        ("dark", {"color_scheme": "dark"}),
+        (
+            "phone",
+            {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True},
+        ),
+    ],
+)
+def test_screenshots_for_the_readme(voice_server, open_demo, name, visitor):
+    demo = open_demo(voice_server.url, device_scale_factor=2, **visitor)
+    demo.wait_ready()
+    demo.turn_sound_on()
+    demo.say("Text goes in while a language model is still writing it, and speech comes out.")
+    demo.wait_utterance("speaking")
+    demo.page.wait_for_timeout(3000)
+    demo.page.click("#stop")
+    demo.page.wait_for_selector("text=stopped after")
+    demo.type("Interrupt it whenever you like: it knows how far you have heard. ", delay_ms=10)
+    demo.wait_utterance("speaking", 1)
+    demo.page.wait_for_timeout(1800)
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    demo.page.screenshot(path=IMAGES / f"demo-{name}.png")
