@@ -55,17 +55,8 @@ class Demo:
         page.set_default_timeout(WAIT_MS)
         page.on("console", lambda message: self.console.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: self.console.append(f"exception: {error}"))
-        page.add_init_script(f"window.__tapSource = {json.dumps((HERE / 'tap_worklet.js').read_text())}")
         page.add_init_script(path=HERE / "recorder.js")
-        page.route(url.rstrip("/") + "/", self._let_tap_in)
         page.goto(url)
-
-    @staticmethod
-    def _let_tap_in(route: Any) -> None:
-        """Allows the tap's module, whose address is a blob, and nothing else that the page does not."""
-        answer = route.fetch()
-        policy = answer.headers["content-security-policy"].replace("script-src", "script-src blob:")
-        route.fulfill(response=answer, headers={**answer.headers, "content-security-policy": policy})
 
     # --- what a person does
 
@@ -112,6 +103,14 @@ class Demo:
         """Messages of a type that it got."""
         messages = self.page.evaluate("__seen.received.filter(({type}) => type !== 'audio')")
         return [message for message in messages if message["type"] == kind]
+
+    def wait_sent(self, kind: str, **fields: Any) -> None:
+        """Waits until the page has sent a message of a type with these fields."""
+        for _ in range(WAIT_MS // 50):
+            if any(fields.items() <= message.items() for message in self.sent(kind)):
+                return
+            self.page.wait_for_timeout(50)
+        raise AssertionError(f"no {kind} with {fields} was sent")
 
     def frames(self, context_index: int = 0) -> list[Frame]:
         """The audio frames of one context."""
@@ -178,15 +177,19 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def open_demo(browser: Any) -> Iterator[Callable[..., Demo]]:
-    """Opens the demo of a server, each time as a new visitor; `before` is JavaScript that runs first."""
+    """Opens the demo of a server, each time as a new visitor.
+
+    `tap` records what reaches the loudspeaker; its module comes from nowhere, so the page's content security
+    policy is off then. `before` is JavaScript that runs first.
+    """
     contexts: list[Any] = []
 
-    def open_page(url: str, *, before: str = "", **visitor: Any) -> Demo:
+    def open_page(url: str, *, tap: bool = False, before: str = "", **visitor: Any) -> Demo:
         settings = {"viewport": {"width": 1280, "height": 800}, "locale": "en-US", **visitor}
-        contexts.append(browser.new_context(**settings))
+        contexts.append(browser.new_context(bypass_csp=tap, **settings))
         page = contexts[-1].new_page()
-        if before:
-            page.add_init_script(before)
+        source = (HERE / "tap_worklet.js").read_text() if tap else None
+        page.add_init_script(f"window.__tapSource = {json.dumps(source)}; {before}")
         return Demo(page, url)
 
     yield open_page

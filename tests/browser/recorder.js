@@ -21,9 +21,9 @@
     }
   };
 
-  if ('AudioWorklet' in window) tapLoudspeaker();
+  if ('AudioWorklet' in window) watchLoudspeaker();
 
-  function tapLoudspeaker() {
+  function watchLoudspeaker() {
     const NativeContext = window.AudioContext;
     window.AudioContext = class extends NativeContext {
       constructor(options) {
@@ -32,6 +32,7 @@
         seen.context = this;
       }
     };
+    if (window.__tapSource === null) return;
     const tapUrl = URL.createObjectURL(new Blob([window.__tapSource], { type: 'text/javascript' }));
     const addModule = AudioWorklet.prototype.addModule;
     AudioWorklet.prototype.addModule = async function (url) {

@@ -30,13 +30,13 @@ def say_without_gaps(demo, text, number=0):
 def test_typed_text_is_spoken_sample_for_sample(fake_server, open_demo):
     server = fake_server(signal="counter", ms_per_char=50, first_audio_ms=20)
     for _ in range(2):
-        demo = open_demo(server.url)
+        demo = open_demo(server.url, tap=True)
         demo.wait_ready()
         demo.turn_sound_on()
         if say_without_gaps(demo, "Nothing is lost and nothing is played twice"):
             break
     sent = demo.pcm()
-    np.testing.assert_array_equal(sent, np.arange(len(sent)))
+    np.testing.assert_array_equal(sent, np.arange(len(sent)) % 32768)
     assert len(sent) == 24 * 50 * len("Nothing is lost and nothing is played twice")
 
     played = demo.played()
@@ -50,7 +50,7 @@ def test_typed_text_is_spoken_sample_for_sample(fake_server, open_demo):
 def test_pcm_at_48_khz_is_played_at_48_khz(fake_server, open_demo):
     server = fake_server(signal="counter", ms_per_char=40)
     for _ in range(2):
-        demo = open_demo(server.url)
+        demo = open_demo(server.url, tap=True)
         demo.wait_ready()
         demo.page.select_option("#codec", "pcm_s16le/48000")
         demo.wait_ready()
@@ -69,7 +69,7 @@ def test_pcm_at_48_khz_is_played_at_48_khz(fake_server, open_demo):
 @pytest.mark.parametrize("sample_rate_hz", [24000, 48000])
 def test_opus_is_played_without_a_gap_or_a_shift(voice_server, open_demo, sample_rate_hz):
     for _ in range(2):
-        demo = open_demo(voice_server.url)
+        demo = open_demo(voice_server.url, tap=True)
         demo.wait_ready()
         demo.page.select_option("#codec", f"opus/{sample_rate_hz}")
         demo.wait_ready()
@@ -85,28 +85,19 @@ def test_opus_is_played_without_a_gap_or_a_shift(voice_server, open_demo, sample
 
     played = demo.played()
     assert played.sample_rate_hz == 48000
-    shifts = block_shifts(played.sound, reference)
-    assert len(shifts) >= 8
-    assert set(shifts) == {shifts[0]}
-    assert abs(len(played.sound) - np.ptp(np.flatnonzero(np.abs(reference) > 0))) < 0.005 * 48000
+    start = first_place_of(reference, played.samples)
+    difference = played.samples[start : start + len(reference)] - reference
+    assert np.abs(difference).max() < 1.5 / 32768  # the reference is rounded to 16 bits
+    assert not played.samples[:start].any()
+    assert not played.samples[start + len(reference) :].any()
     assert demo.console == []
 
 
-def block_shifts(played, reference, block=4800, reach=2400):
-    """For each loud block of the reference: how much later it is found in what was played."""
-    shifts = []
-    loud = 0.1 * np.abs(reference).max()
-    for start in range(reach, len(reference) - block - reach, block):
-        piece = reference[start : start + block]
-        if np.abs(piece).max() < loud:
-            continue
-        around = played[start - reach : start + block + reach]
-        match = np.correlate(around, piece, "valid")
-        best = int(np.argmax(match))
-        found = around[best : best + block]
-        assert np.corrcoef(found, piece)[0, 1] > 0.99
-        shifts.append(best - reach)
-    return shifts
+def first_place_of(piece, samples):
+    """Where in the samples the piece fits best."""
+    size = len(piece) + len(samples)
+    match = np.fft.irfft(np.conj(np.fft.rfft(piece, size)) * np.fft.rfft(samples, size), size)
+    return int(np.argmax(match[: len(samples)]))
 
 
 # --- stopping
@@ -114,7 +105,7 @@ def block_shifts(played, reference, block=4800, reach=2400):
 
 def test_stop_is_silence_within_60_ms_without_a_click(fake_server, open_demo):
     server = fake_server(ms_per_char=100)
-    demo = open_demo(server.url)
+    demo = open_demo(server.url, tap=True)
     demo.wait_ready()
     demo.turn_sound_on()
     demo.say(TONE_TEXT)
@@ -132,10 +123,10 @@ def test_stop_is_silence_within_60_ms_without_a_click(fake_server, open_demo):
     sent = demo.pcm()[1:] / 32768
     fade = FADE_MS * 24
     sound = played.sound
-    whole = len(sound) - fade
-    np.testing.assert_array_equal(sound[:whole], sent[:whole].astype(np.float32))
-    ramp = 1 - np.arange(1, fade + 1) / fade
-    np.testing.assert_allclose(sound[whole:], (sent[whole:] * 1)[:fade] * ramp, atol=1e-6)
+    whole = int(np.argmax(sound != sent[: len(sound)].astype(np.float32)))
+    assert fade - 3 <= len(sound) - whole <= fade  # its end is 0, and so may be samples of the tone
+    ramp = 1 - np.arange(1, len(sound) - whole + 1) / fade
+    np.testing.assert_allclose(sound[whole:], sent[whole : len(sound)] * ramp, atol=1e-6)
 
     cancel = demo.sent("context.cancel")[0]
     assert 0 <= len(sound) / 24 - cancel["played_ms"] < 150  # less by what is still on its way out
@@ -150,7 +141,7 @@ def test_stop_is_silence_within_60_ms_without_a_click(fake_server, open_demo):
 def test_after_a_stop_only_the_new_text_is_heard(fake_server, open_demo):
     server = fake_server(ms_per_char=60)
     for _ in range(2):
-        demo = open_demo(server.url)
+        demo = open_demo(server.url, tap=True)
         demo.wait_ready()
         demo.turn_sound_on()
         demo.say(TONE_TEXT)
@@ -173,7 +164,7 @@ def test_after_a_stop_only_the_new_text_is_heard(fake_server, open_demo):
 def test_utterances_wait_for_those_before_them(fake_server, open_demo):
     server = fake_server(ms_per_char=50)
     for _ in range(2):
-        demo = open_demo(server.url)
+        demo = open_demo(server.url, tap=True)
         demo.wait_ready()
         demo.turn_sound_on()
         demo.say("First this")
@@ -215,9 +206,9 @@ def test_the_word_under_the_fingers_waits_for_its_end(fake_server, open_demo):
     assert [message["text"] for message in demo.sent("text.append")] == ["one ", "two "]
     demo.page.keyboard.press("Backspace")
     demo.type("ree ")
-    demo.page.wait_for_function("__seen.sent.some(({text}) => text === 'three ')")
+    demo.wait_sent("text.append", text="three ")
     demo.type("fo")
-    demo.page.wait_for_function("__seen.sent.some(({type}) => type === 'text.flush')")
+    demo.wait_sent("text.flush")
     assert "".join(message["text"] for message in demo.sent("text.append")) == "one two three fo"
     assert demo.sent("context.cancel") == []
     assert demo.console == []
@@ -249,7 +240,7 @@ def test_pasted_text_can_wait_for_the_button(fake_server, open_demo):
     demo.paste(emoji)
     assert demo.sent("text.append") == []
     demo.page.click("#speak")
-    demo.page.wait_for_function("__seen.sent.some(({type}) => type === 'text.end')")
+    demo.wait_sent("text.end")
     pieces = [message["text"] for message in demo.sent("text.append")]
     assert len(pieces) > 1
     assert "".join(pieces) == emoji
@@ -266,7 +257,7 @@ def test_voice_and_speed_go_with_the_next_text(voice_server, open_demo):
     demo.page.select_option("#voice", "zh-f")
     demo.page.locator("#speed").fill("1.5")
     demo.say("好")
-    demo.page.wait_for_function("__seen.sent.some(({type}) => type === 'text.end')")
+    demo.wait_sent("text.end")
     opened = demo.sent("context.open")[0]
     assert (opened["voice"], opened["speech"]) == ("zh-f", {"speed": 1.5})
 

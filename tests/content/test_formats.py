@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from spectral import compare, speech_span
+from spectral import compare, speech_span, treble_db
 
 FORMATS = [
     pytest.param({"encoding": encoding, "sample_rate": rate_hz, **more}, id=f"{encoding}-{rate_hz}")
@@ -55,3 +55,11 @@ async def test_it_begins_at_once_ends_in_silence_and_does_not_clip(listen, passa
     assert heard.ms - ends_ms <= 350
     assert heard.cut(ends_ms + 20).peak < 0.01
     assert heard.peak < 0.99
+
+
+@pytest.mark.parametrize("rate_hz", [24000, 44100, 48000])
+async def test_nothing_clicks_where_chunks_meet(listen, passage, rate_hz):
+    client = await listen(sample_rate=rate_hz)
+    await client.say(passage.written, seed=5)
+    # The voice ends at 11 kHz; a filter restarted at every chunk reads -44 to -25 here.
+    assert treble_db(client.sound(), above_hz=11500) < -70

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from spectral import Sound, compare, fit_marks, pitch_hz, speech_db, speech_span
+from spectral import Sound, compare, fit_marks, pitch_hz, speech_db, speech_span, treble_db
 
 RATE_HZ = 22050
 
@@ -22,10 +22,10 @@ async def test_other_words_are_far_away(voice, passage):
     half_ms = again.sound.ms / 2
     front, back = again.sound.cut(0, half_ms), again.sound.cut(half_ms)
     for wrong, least in (
-        (front.then(again.sound), 2.2),
-        (front, 2.9),
-        (back, 2.9),
-        (back.then(front), 4.0),
+        (front.then(again.sound), 2.0),
+        (front, 2.5),
+        (back, 2.5),
+        (back.then(front), 3.8),
         ((await voice(passage.other)).sound, 5.0),
     ):
         said = compare(wrong, reference.sound)
@@ -63,6 +63,18 @@ async def test_marks_that_are_off_by_80_ms_do_not_fit(voice, passage):
         off = fit_marks(spoken.sound, [(start + shift_ms, end + shift_ms) for start, end in spoken.spans])
         assert off.outside_ms >= 60
         assert off.idle_ms >= 60
+
+
+async def test_clicks_and_clipping_show_above_the_voice(voice, passage):
+    spoken = await voice(passage.spoken)
+    sound = spoken.sound.at(48000)
+    assert treble_db(sound, above_hz=11500) < -75
+    start_ms, end_ms = spoken.spans[3]
+    middle_ms = (start_ms + end_ms) / 2
+    spliced = sound.cut(0, middle_ms).then(sound.cut(middle_ms + 1))
+    clipped = Sound(np.clip(sound.samples * 2.5, -1, 1), sound.rate_hz)
+    for spoilt in (spliced, clipped):
+        assert treble_db(spoilt, above_hz=11500) > -65
 
 
 async def test_ends_and_level_are_read_off(voice, passage):

@@ -583,7 +583,7 @@ class RacingSides(RuleBasedStateMachine):
 
 TestRacingSides = RacingSides.TestCase
 TestRacingSides.settings = settings(
-    max_examples=200,
+    max_examples=120,
     stateful_step_count=120,
     deadline=None,
     report_multiple_bugs=False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
@@ -18,6 +19,7 @@ _USAGE_ERROR, _FAILED = 2, 1
 _DEFAULT_SESSIONS = 10
 _MAX_VOICES = 16
 _LINE_EVERY_S = 5
+_HOST = re.compile(r"([\w.-]+|\[[\da-fA-F:.]+\])(:\d{1,5})?")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -94,6 +96,7 @@ def _seconds(text: str) -> tuple[float, float]:
 def run(arguments: argparse.Namespace) -> int:
     """Runs one campaign and returns the exit code."""
     import asyncio
+    from http.client import HTTPException
 
     import orjson
 
@@ -112,7 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
             plot.draw(plot_library, report, times_to_first_audio_ms(results), arguments.plot)
     except ValueError as exc:
         return _complain(str(exc), _USAGE_ERROR)
-    except (FetchError, OSError) as exc:
+    except (FetchError, OSError, HTTPException) as exc:
         return _complain(str(exc), _FAILED)
     if report["ttfa_text_ms"] is None:
         return _complain("no audio came: nothing was measured", _FAILED)
@@ -187,9 +190,17 @@ async def _voices(arguments: argparse.Namespace, url: str) -> tuple[str, ...]:
 
 
 def http_url(url: str) -> str:
-    """The server's HTTP address, however it was given: with `ws`, with the door's path, without a scheme."""
+    """The server's HTTP address, however it was given: with `ws`, with the door's path, without a scheme.
+
+    Raises:
+        FetchError: it is no such address.
+    """
+    from cosyduplex_server.voices import FetchError
+
     parts = urlsplit(url if "://" in url else f"http://{url}")
     scheme = {"ws": "http", "wss": "https"}.get(parts.scheme, parts.scheme)
+    if scheme not in ("http", "https") or not _HOST.fullmatch(parts.netloc):
+        raise FetchError(f"{url!r} is no address of a server, as http://127.0.0.1:8765 is")
     path = parts.path.rstrip("/").removesuffix("/v1/duplex")
     return urlunsplit((scheme, parts.netloc, path, "", ""))
 

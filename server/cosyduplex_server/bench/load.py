@@ -7,6 +7,7 @@ sessions; what comes is counted where it is read. Nothing else happens per token
 from __future__ import annotations
 
 import asyncio
+import math
 import resource
 import ssl
 from array import array
@@ -216,7 +217,7 @@ class Session:
 
     def __init__(self, campaign: Campaign, plan: SessionPlan) -> None:
         self.turn: Turn | None = None
-        self.wake_s = float("inf")
+        self.wake_s = math.inf
         self._campaign = campaign
         self._plan = plan
         self._socket: ClientSocket
@@ -281,7 +282,7 @@ class Session:
         self._num_turns += 1
 
     def _leave(self, now_s: float) -> None:
-        self.wake_s, self._last_s = float("inf"), now_s
+        self.wake_s, self._last_s = math.inf, now_s
         self._is_over = True
         self._socket.write(_SESSION_END)
 
@@ -315,8 +316,8 @@ class Session:
             return
         elif kind == "marks":
             self.turn.on_marks(fields["words"])
-        elif kind == "context.done" and not self.turn.is_cancelled:
-            self._on_done(fields, now_s)
+        elif kind == "context.done" and self.turn.on_done(fields):
+            self._end_turn("done", now_s)
         elif kind == "context.cancelled":
             self._end_turn("cancelled", now_s)
 
@@ -339,38 +340,34 @@ class Session:
             self._end_turn("failed", now_s)
             self.wake_s = now_s + max(PAUSE_S, (fields.get("retry_after_ms") or 0) / 1000)
 
-    def _on_done(self, fields: dict[str, Any], now_s: float) -> None:
-        heard_s = self._end_turn("done", now_s, fields)
-        if self._campaign.settings.measures_speed:
-            self.wake_s = now_s
-        else:
-            self.wake_s = max(now_s, heard_s) + PAUSE_S
-
-    def _end_turn(self, outcome: Outcome, now_s: float, done: dict[str, Any] | None = None) -> float:
-        """Returns when a listener will have heard all of it."""
+    def _end_turn(self, outcome: Outcome, now_s: float) -> None:
         turn, self.turn = self.turn, None
         if turn is None:
-            return now_s
-        self._campaign.add(turn.end(outcome, now_s, done))
-        self.wake_s = now_s + PAUSE_S
-        return turn.heard_at_s()
+            return
+        self._campaign.add(turn.end(outcome, now_s))
+        if outcome != "done":
+            self.wake_s = now_s + PAUSE_S
+        elif self._campaign.settings.measures_speed:
+            self.wake_s = now_s
+        else:  # nobody speaks again before the listener has heard the end
+            self.wake_s = max(now_s, turn.heard_at_s()) + PAUSE_S
 
     def on_closed(self, close_code: int, now_s: float) -> None:
         """The socket is gone."""
-        self.wake_s = float("inf")
+        self.wake_s = math.inf
         if not self._is_over:
             code = "connection_lost" if close_code == 1006 else f"close_{close_code}"
             self._campaign.errors[code] += 1
         self._is_over = True
         self._end_turn("failed", now_s)
-        self.wake_s = float("inf")
+        self.wake_s = math.inf
 
     def check_silence(self, now_s: float) -> None:
         """Gives up on a server that says nothing any more."""
         if self._is_over:
             if now_s - self._last_s > CLOSE_TIMEOUT_S:
                 self._socket.abort()
-        elif (self.turn is not None or self._num_turns == 0) and now_s - self._last_s > SILENCE_TIMEOUT_S:
+        elif self.wake_s == math.inf and now_s - self._last_s > SILENCE_TIMEOUT_S:
             self._campaign.errors["silence"] += 1
             self._is_over = True
             self._socket.abort()

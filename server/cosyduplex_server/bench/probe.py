@@ -8,6 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def _ask(url: str, api_key: str | None) -> bytes | None:
     except urllib.error.HTTPError as refusal:
         refusal.close()
         return None
-    except OSError:
+    except (OSError, HTTPException):
         return None
 
 

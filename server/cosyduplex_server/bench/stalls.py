@@ -9,6 +9,7 @@ gateway's; only the server knows which, and it counts them.
 from __future__ import annotations
 
 import bisect
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -84,20 +85,24 @@ def _is_for_want_of_text(
 def released(writing: Writing) -> Iterator[tuple[int, float]]:
     """The end of each segment of the text, in characters, and when the server could have known it."""
     front = TextFrontEnd()
-    last_s = float("inf")
+    last_s = math.inf
     for piece, at_s in zip(writing.pieces, writing.written_s, strict=False):
-        if at_s - last_s >= WRITER_PAUSE_S:
-            front.idle()
-            yield from _drain(front, last_s + WRITER_PAUSE_S)
+        yield from _pause(front, last_s, at_s)
         front.append(piece)
         yield from _drain(front, at_s)
         last_s = at_s
-    if writing.ended_s is not None:
+    if writing.ended_s is None:
+        yield from _pause(front, last_s, math.inf)
+    else:
+        yield from _pause(front, last_s, writing.ended_s)
         front.end()
         yield from _drain(front, writing.ended_s)
-    else:
+
+
+def _pause(front: TextFrontEnd, since_s: float, until_s: float) -> Iterator[tuple[int, float]]:
+    if until_s - since_s >= WRITER_PAUSE_S:
         front.idle()
-        yield from _drain(front, last_s + WRITER_PAUSE_S)
+        yield from _drain(front, since_s + WRITER_PAUSE_S)
 
 
 def _drain(front: TextFrontEnd, at_s: float) -> Iterator[tuple[int, float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -112,8 +113,9 @@ class Turn:
         self._first_audio_s: float | None = None
         self._first_audio_samples = 0
         self._last_frame_s = 0.0
-        self._cancel_at_s = float("inf")
+        self._cancel_at_s = math.inf
         self._cancelled_s: float | None = None
+        self._done: dict[str, Any] | None = None
         self._word_end_ms = array("d")
         self._word_char_end = array("l")
 
@@ -122,7 +124,7 @@ class Turn:
     def write_due(self, now_s: float) -> bytes:
         """What is due by now, as frames to be written at once; sets when it is due next."""
         if self._cancelled_s is not None:
-            self.wake_s = float("inf")
+            self.wake_s = math.inf
             return b""
         if now_s >= self._cancel_at_s:
             return self._cancel(now_s)
@@ -135,7 +137,7 @@ class Turn:
         if at == len(pieces) and self._ended_s is None:
             self._ended_s = now_s
             frames.append(frame(b'{"type":"text.end","context_id":%b}' % self._name))
-        next_s = self._began_s + due_s[at] if at < len(pieces) else float("inf")
+        next_s = self._began_s + due_s[at] if at < len(pieces) else math.inf
         self.wake_s = min(next_s, self._cancel_at_s)
         return b"".join(frames)
 
@@ -143,14 +145,9 @@ class Turn:
         return frame(b'{"type":"text.append","context_id":%b,"text":%b}' % (self._name, orjson.dumps(piece)))
 
     def _cancel(self, now_s: float) -> bytes:
-        self._cancelled_s, self.wake_s = now_s, float("inf")
+        self._cancelled_s, self.wake_s = now_s, math.inf
         played_ms = int(self._listeners[0].played_ms(now_s))
         return frame(b'{"type":"context.cancel","context_id":%b,"played_ms":%d}' % (self._name, played_ms))
-
-    @property
-    def is_cancelled(self) -> bool:
-        """Whether its cancel has been written."""
-        return self._cancelled_s is not None
 
     # --- in
 
@@ -184,24 +181,25 @@ class Turn:
             self._word_end_ms.append(word["end_ms"])
             self._word_char_end.append(word["char_end"])
 
+    def on_done(self, done: dict[str, Any]) -> bool:
+        """Takes `context.done`; returns whether that is the end.
+
+        Done is sent, not heard: what has come already may still be interrupted.
+        """
+        self._done = done
+        return self._cancelled_s is None and self._cancel_at_s >= self.heard_at_s()
+
     # --- end
 
     def heard_at_s(self) -> float:
         """When a listener without a jitter buffer will have heard all of it."""
         return self._listeners[0].heard_at_s
 
-    def end(self, outcome: Outcome, now_s: float, done: dict[str, Any] | None = None) -> TurnResult:
-        """Closes the books.
-
-        Args:
-            outcome: how it ended.
-            now_s: when.
-            done: the server's `context.done`.
-        """
-        heard_until_s = now_s if self._cancelled_s is None else self._cancelled_s
+    def end(self, outcome: Outcome, now_s: float) -> TurnResult:
+        """Closes the books."""
+        done = self._done
         playbacks = tuple(
-            Playback(listener.finish() if done is not None else listener.stop(heard_until_s), listener.stalls)
-            for listener in self._listeners
+            Playback(self._end_hearing(listener, now_s), listener.stalls) for listener in self._listeners
         )
         # What explains a hole is large and kept only where there is one.
         has_stalls = any(playback.stalls for playback in playbacks)
@@ -223,6 +221,11 @@ class Turn:
             words=words if has_stalls else _NO_WORDS,
             server_underruns=None if done is None else done["underruns"],
         )
+
+    def _end_hearing(self, listener: Listener, now_s: float) -> int:
+        if self._cancelled_s is not None:
+            return listener.stop(self._cancelled_s)
+        return listener.stop(now_s) if self._done is None else listener.finish()
 
     def _audio_s(self, done: dict[str, Any] | None) -> float:
         if done is not None:
