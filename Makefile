@@ -31,7 +31,7 @@ help: ## Show this
 run: $(RUN_READY) $(OPUS_READY) ## Start the server: make run ARGS='--port 9000'
 	@exec $(BIN)/cosyduplex serve $(ARGS)
 
-test: lint ## Everything that must pass: lint, types, tests
+test: lint $(OPUS_READY) ## Everything that must pass: lint, types, tests
 	@echo "== pytest"
 	@$(BIN)/pytest -q $(PYTEST_ARGS)
 	@[ -d tests/gpu ] || echo "tests/gpu: skipped, this version has nothing that runs on a GPU"

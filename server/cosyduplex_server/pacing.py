@@ -1,7 +1,7 @@
 """How far the listener is, and when the next frame may go.
 
 `PlaybackClock` is pure: time comes in as an argument. `Ticker` is the one timer that all paced contexts of
-the process share (a sleeping task per session costs twice the CPU per frame).
+the process share, where a sleeping task per session would cost a timer and a task switch per frame.
 """
 
 from __future__ import annotations

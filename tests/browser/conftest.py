@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import struct
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import FakeWorker, ServerProcess
 from numpy.typing import NDArray
 
 HERE = Path(__file__).parent
@@ -161,6 +163,17 @@ class Played:
     def sound_end_s(self) -> float:
         """When the last sample that is not silence was due, on the audio clock."""
         return float(self.start_frame + np.flatnonzero(self.samples)[-1] + 1) / self.sample_rate_hz
+
+
+@pytest.fixture(scope="module")
+def counting_server() -> Iterator[ServerProcess]:
+    """A server whose n-th sample has the value n modulo 32768, 40 ms of them for each character."""
+    with tempfile.TemporaryDirectory(prefix="cdx-", dir="/tmp") as folder:
+        worker = FakeWorker(Path(folder), signal="counter", ms_per_char=40)
+        server = ServerProcess("--workers", worker.address)
+        yield server
+        server.close()
+        worker.close()
 
 
 @pytest.fixture(scope="module")

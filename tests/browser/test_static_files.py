@@ -80,7 +80,6 @@ def test_head_answers_without_a_body(voice_server):
         "/demo/..%2fpyproject.toml",
         "/demo/views/../../pyproject.toml",
         "/demo//etc/passwd",
-        "/demo/app.js/",
         "/demo/app.js%00.svg",
         "/index.html",
     ],

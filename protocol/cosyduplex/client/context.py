@@ -221,11 +221,10 @@ class Context:
 
     # --- from the link
 
-    def _wait_for_cancelled(self) -> asyncio.Future[Any]:
+    def _await_cancelled(self) -> None:
         """Ends the context here, which a cancel of all contexts is about."""
         self._answer = asyncio.get_running_loop().create_future()
         self._end()
-        return self._answer
 
     def _reports_itself(self) -> None:
         """The program reports what was heard: nothing is reported in its place."""

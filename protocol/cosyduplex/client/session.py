@@ -118,11 +118,16 @@ class Session:
         link = self._link
         contexts = [context for context in link.contexts if not isinstance(context.result, ContextCancelled)]
         link.send(ContextCancel())
-        # A done context is answered before the pong, if at all; each live one for certain, maybe later.
-        answers = [link.ping(), *[context._wait_for_cancelled() for context in list(link.live.values())]]
+        # What is answered is answered before the pong. Not all is: a context may be done and heard out by
+        # the time the cancel arrives.
+        pong = link.ping()
+        for context in list(link.live.values()):
+            context._await_cancelled()
         for context in contexts:
             context._drop()
-        await asyncio.wait(answers)
+        await asyncio.wait([pong])
+        for context in contexts:
+            context._acknowledge(None)
         link.raise_if_over()
         results = (context.result for context in contexts)
         return [result for result in results if isinstance(result, ContextCancelled)]
