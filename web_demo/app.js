@@ -88,6 +88,7 @@ async function main() {
     speaker.use(link.session, audio);
     composer.resume();
   });
+  link.addEventListener('draining', () => typed.rest()); // what was typed is still spoken to its end
   window.addEventListener('online', () => link.state === 'waiting' && link.connect());
 
   // --- what is spoken

@@ -1,7 +1,8 @@
 /**
  * Keeps a session with the server: connects, finds out what the server can do, comes back after a loss.
  *
- * Events: `state`; `session` when one has started. States:
+ * Events: `state`; `session` when one has started; `draining` when it is about to end; `notice` with a
+ * warning of the server. States:
  *   connecting · ready · waiting (lost, trying again) · asleep (idle, wakes when needed) ·
  *   locked (needs a key)
  */
@@ -75,7 +76,7 @@ export class Link extends EventTarget {
       handlers: {
         started: (message) => isCurrent() && this.#start(message),
         notice: (message) => isCurrent() && this.#notice(message),
-        draining: () => {},
+        draining: () => isCurrent() && this.dispatchEvent(new Event('draining')),
         closed: (end) => isCurrent() && this.#closed(end),
       },
     });

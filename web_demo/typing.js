@@ -75,9 +75,17 @@ export class TypedText {
     return true;
   }
 
+  /** Nothing has been written for long, or nothing can be: ends what is being spoken; the box stays. */
+  rest() {
+    if (!this.#speech?.takesText) return;
+    this.#send(this.#value.length);
+    this.#speech.end();
+    this.#speech = null;
+  }
+
   /** Everything was stopped; returns what has not been sent, which stays in the box. */
   abandon() {
-    this.#reset(this.#speech ? this.#value.slice(this.#sent).trimStart() : this.#value);
+    this.#reset(this.#value.slice(this.#sent).trimStart());
     return this.#value;
   }
 

@@ -97,13 +97,12 @@ async def run_server(config: Config) -> AsyncIterator[Running]:
         EngineStartError: the engine cannot start.
     """
     command, reason = _engine_command(config)
-    metrics = Metrics()
     async with AsyncExitStack() as stack:
         sockets = _bind_all(config)
         for listening, _ in sockets:
             stack.callback(listening.close)
         pool = WorkerPool(on_stalled=lambda name: supervisor.kill(name) if supervisor else None)
-        gateway = Gateway(config, pool, Gatekeeper(config, time.time), metrics, reason)
+        gateway = Gateway(config, pool, Gatekeeper(config, time.time), Metrics(), reason)
         stack.callback(gateway.close)
         # HTTP first, so that /readyz can say "loading".
         for listening, context in sockets:
@@ -112,10 +111,11 @@ async def run_server(config: Config) -> AsyncIterator[Running]:
         supervisor: Supervisor | None = None
         if command is not None:
             supervisor = await stack.enter_async_context(
-                Supervisor(command, on_ready=_counted(pool.add, metrics), num_workers=_num_processes(config))
+                Supervisor(command, on_ready=pool.add, num_workers=_num_processes(config))
             )
         stack.push_async_callback(pool.aclose)
         if supervisor is not None:
+            gateway.supervisor = supervisor
             await supervisor.start()
             await pool.wait_ready()
         else:
@@ -123,6 +123,25 @@ async def run_server(config: Config) -> AsyncIterator[Running]:
         await asyncio.to_thread(_warm_up, pool.description.sample_rate_hz)
         stack.push_async_callback(gateway.drain, config.drain_timeout)
         yield Running(tuple(_url(each, config.host, bool(tls)) for each, tls in sockets), gateway)
+
+
+def _warm_up(engine_hz: int) -> None:
+    """Does once, off the event loop, what the first session would wait for: libopus and the filters."""
+    opus_available()
+    for rate_hz in PCM_SAMPLE_RATES_HZ if engine_hz else ():
+        Resampler(engine_hz, rate_hz)
+
+
+def _bind_all(config: Config) -> list[tuple[socket.socket, ssl.SSLContext | None]]:
+    """The plain port and, where there is one, the secure port."""
+    sockets: list[tuple[socket.socket, ssl.SSLContext | None]] = [
+        (_bind(config.host, config.port, "port"), None)
+    ]
+    if config.tls_port and config.tls_cert is not None:
+        hosts = tuple(sorted({"localhost", "127.0.0.1", "::1", config.host, *config.allow_host}))
+        context = make_tls_context(config.tls_cert, config.tls_key, hosts)
+        sockets.append((_bind(config.host, config.tls_port, "tls_port"), context))
+    return sockets
 
 
 def _warm_up(engine_hz: int) -> None:

@@ -13,6 +13,7 @@ from cosyduplex.messages import Limits, SpeechOptions
 from cosyduplex_server.access import Gatekeeper
 from cosyduplex_server.config import Config
 from cosyduplex_server.engine.pool import WorkerPool
+from cosyduplex_server.engine.supervisor import Supervisor
 from cosyduplex_server.errors import Failure
 from cosyduplex_server.metrics import Metrics
 from cosyduplex_server.pacing import Ticker
@@ -28,6 +29,7 @@ class Gateway:
     Attributes:
         sessions: the open ones.
         draining: the server is going away: running contexts finish, nothing new begins.
+        supervisor: keeps the workers of this machine, where there are any.
         engine_reason: why this engine speaks and not another.
     """
 
@@ -46,6 +48,8 @@ class Gateway:
         self.metrics = metrics
         self.sessions: set[Session] = set()
         self.draining = False
+        self.supervisor: Supervisor | None = None
+        self._restarts_counted = 0
         self.engine_reason = engine_reason
         self.ticker = Ticker(asyncio.get_running_loop())
         self.encode_pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="encode")
@@ -112,6 +116,9 @@ class Gateway:
             self.metrics.engine_slots.labels(state).set(getattr(slots, state))
         self.metrics.full.set(self.is_full)
         self.metrics.gpu_memory.set(self.pool.gpu_memory_bytes)
+        if self.supervisor is not None:
+            self.metrics.engine_restarts.inc(self.supervisor.restarts - self._restarts_counted)
+            self._restarts_counted = self.supervisor.restarts
 
     # --- sessions
 

@@ -96,7 +96,7 @@ def best_place_of(piece, samples):
 def test_utterances_wait_for_those_before_them(counting_server, open_demo):
     def attempt():
         demo = with_sound_on(open_demo, counting_server)
-        demo.say("First this")
+        demo.say("This is first and long enough")
         demo.say("then that")
         demo.wait_utterance("heard", 1)
         return demo
@@ -207,6 +207,33 @@ def test_what_was_sent_and_not_heard_can_still_be_changed(fake_server, open_demo
     assert demo.console == []
 
 
+def test_a_writer_who_went_away_keeps_nothing_open(voice_server, open_demo):
+    demo = open_demo(voice_server.url)
+    log = demo.page.evaluate(
+        """async () => {
+            const { TypedText } = await import('/demo/typing.js');
+            const log = [];
+            const begin = () => ({
+                takesText: true,
+                utterance: { text: '', heardEnd: 0 },
+                append(text) { this.utterance.text += text; log.push(text); },
+                flush: () => log.push('flush'),
+                end: () => log.push('end'),
+            });
+            const typed = new TypedText({ begin, replace: () => log.push('replace'), isReady: () => true });
+            typed.change('so far ');
+            typed.change('so far so');
+            typed.pause();
+            typed.rest();
+            typed.change('so far so good ');
+            typed.change('so so good ');
+            log.push(typed.abandon());
+            return log;
+        }"""
+    )
+    assert log == ["so far ", "so", "flush", "end", " good ", "replace", "so so good "]
+
+
 def test_pasted_text_can_wait_for_the_button(counting_server, open_demo):
     demo = open_demo(counting_server.url)
     demo.wait_ready()
@@ -298,22 +325,34 @@ def test_no_sound_before_a_gesture_and_a_prompt_for_it(voice_server, open_demo):
 
 
 def test_a_server_that_goes_away_is_said_and_come_back_to(start_server, open_demo):
-    first = start_server("--engine", "espeak", "--voice-processes", "1")
+    first = start_server("--voice-processes", "1")
     demo = open_demo(first.url)
     demo.wait_ready()
     demo.type("before ")
     demo.wait_utterance("speaking")
-    first.terminate()
+    first.terminate()  # it lets the page finish, and the page does
     demo.page.wait_for_selector("text=The server does not answer")
-    demo.wait_utterance("failed")
+    demo.wait_utterance("heard")
     demo.say("and after")
     assert demo.page.input_value("#text") == "before and after"
-    start_server("--port", str(first.port), "--engine", "espeak", "--voice-processes", "1")
+    start_server("--port", str(first.port), "--voice-processes", "1")
     demo.page.click("#try-now")
     demo.wait_ready()
     assert demo.page.is_hidden("#lost")
     demo.wait_utterance("heard", 1)
     assert demo.page.locator(".said").nth(1).inner_text().strip() == "and after"
+
+
+def test_speech_that_was_cut_off_says_so_and_can_be_said_again(fake_server, open_demo):
+    server = fake_server(realtime_factor=0.9)
+    demo = open_demo(server.url)
+    demo.wait_ready()
+    demo.say(LONG_TEXT)
+    demo.wait_utterance("speaking")
+    server.process.kill()
+    demo.wait_utterance("failed")
+    assert demo.page.inner_text(".status") == "not spoken to the end: the connection was lost"
+    assert demo.page.is_visible(".again")
 
 
 def test_a_locked_server_asks_for_a_key_and_then_speaks(start_server, open_demo):

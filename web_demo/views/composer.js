@@ -2,6 +2,9 @@
 
 import { byId } from './dom.js';
 
+/** After so long without a letter the server need not keep the utterance open. */
+const REST_MS = 20_000;
+
 export class ComposerView {
   #form = byId('composer');
   #box = byId('text');
@@ -83,7 +86,10 @@ export class ComposerView {
     if (this.#isComposing) return;
     this.#typed.change(this.#box.value);
     clearTimeout(this.#pauseTimer);
-    this.#pauseTimer = setTimeout(() => this.#typed.pause(), this.#typed.pauseMs);
+    this.#pauseTimer = setTimeout(() => {
+      this.#typed.pause();
+      this.#pauseTimer = setTimeout(() => this.#typed.rest(), REST_MS);
+    }, this.#typed.pauseMs);
     this.#showButtons();
   }
 
