@@ -144,38 +144,6 @@ def _bind_all(config: Config) -> list[tuple[socket.socket, ssl.SSLContext | None
     return sockets
 
 
-def _warm_up(engine_hz: int) -> None:
-    """Does once, off the event loop, what the first session would wait for: libopus and the filters."""
-    opus_available()
-    for rate_hz in PCM_SAMPLE_RATES_HZ if engine_hz else ():
-        Resampler(engine_hz, rate_hz)
-
-
-def _bind_all(config: Config) -> list[tuple[socket.socket, ssl.SSLContext | None]]:
-    """The plain port and, where there is one, the secure port."""
-    sockets: list[tuple[socket.socket, ssl.SSLContext | None]] = [
-        (_bind(config.host, config.port, "port"), None)
-    ]
-    if config.tls_port and config.tls_cert is not None:
-        hosts = tuple(sorted({"localhost", "127.0.0.1", "::1", config.host, *config.allow_host}))
-        context = make_tls_context(config.tls_cert, config.tls_key, hosts)
-        sockets.append((_bind(config.host, config.tls_port, "tls_port"), context))
-    return sockets
-
-
-def _counted(add: Callable[[str, str], None], metrics: Metrics) -> Callable[[str, str], None]:
-    """Counts every start of a worker after its first."""
-    known: set[str] = set()
-
-    def on_ready(name: str, address: str) -> None:
-        if name in known:
-            metrics.engine_restarts.inc()
-        known.add(name)
-        add(name, address)
-
-    return on_ready
-
-
 def _bind(host: str, port: int, option: str) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
