@@ -85,15 +85,17 @@ def test_unpaced_text_and_audio_give_the_servers_own_speed(fake_server, tmp_path
     assert report["bytes_received"] < report["audio_s"] * 24_000
 
 
-def test_a_full_engine_is_counted(fake_server, tmp_path) -> None:
-    server = fake_server(slots=1, ms_per_char=40, realtime_factor=0.5)
+def test_a_full_engine_and_a_full_server_are_counted(fake_server, tmp_path) -> None:
+    server = fake_server("--max-sessions", "3", slots=1, ms_per_char=40, realtime_factor=0.5)
     options = ("--arrivals-per-second", "50", "--sessions", "4", *SHORT)
     code, report = bench(tmp_path / "r.json", server.url, *options)
 
     assert code == 0
-    assert report["errors"]["over_capacity"] == report["texts"]["failed"]
+    # Three sessions fit, of which one has the engine's only slot.
+    assert report["sessions"] == 3
+    assert report["errors"] == {"over_capacity": 1 + report["texts"]["failed"]}
+    assert report["texts"]["done"] + report["texts"]["failed"] == 3
     assert report["texts"]["done"] >= 1
-    assert report["texts"]["done"] + report["texts"]["failed"] == 4
 
 
 def test_a_server_that_dies_ends_the_campaign(fake_server, tmp_path) -> None:

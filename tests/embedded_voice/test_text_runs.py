@@ -39,7 +39,7 @@ def test_each_script_gets_its_own_run_and_only_a_change_of_language_is_marked_as
         ("涨了50%的钱", "en", ["zh"]),
         ("the 3个", "en", ["en", "zh"]),
         ("A3纸", "en", ["en", "zh"]),
-        ("In 2026, yes", "zh", ["en"]),
+        ("In 2026 yes", "zh", ["en"]),
         ("3.14", "zh", ["zh"]),
         ("3.14", "en", ["en"]),
         ("“你好”", "en", ["zh"]),
@@ -107,3 +107,19 @@ def test_every_letter_digit_and_hanzi_belongs_to_a_word(text: str) -> None:
 
 def test_a_lone_surrogate_is_spoken_as_nothing() -> None:
     assert runs("a\ud800b") == [("en", "a b")]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("今天很好，我们去散步。", [("今天很好，", 140), ("我们去散步。", 280)]),
+        ("Yes, at 12:30 for $1,000.", [("Yes, ", 140), ("at 12:30 for $1,000.", 280)]),
+        ("“好，”他说。", [("“好，”", 140), ("他说。", 280)]),
+        ("，你好", [("，你好", 60)]),
+        ("Dr. Smith", [("Dr. Smith", 60)]),
+    ],
+)
+def test_a_clause_is_a_run_so_that_its_pause_does_not_depend_on_the_segmenter(
+    text: str, expected: list[tuple[str, int]]
+) -> None:
+    assert [(run.text, run.pause_ms) for run in split_runs(text, "en")] == expected

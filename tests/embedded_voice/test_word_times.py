@@ -35,10 +35,10 @@ def test_a_word_lasts_until_the_next_one_begins() -> None:
 
 
 def test_a_pause_belongs_to_no_word() -> None:
-    timer = WordTimer(words_of("one, two"))
+    timer = WordTimer(words_of("one... two"))
     timer.begin(0, 0)
     timer.hear(np.arange(60))
-    (first,) = timer.begin(5, 100)
+    (first,) = timer.begin(7, 100)
     assert (first.sample_start, first.sample_end) == (0, 60)
 
 

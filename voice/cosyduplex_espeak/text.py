@@ -75,13 +75,15 @@ def split_runs(segment: str, base: Language) -> list[Run]:
 
     The library's English voice reads hanzi as "Chinese letter", and its Mandarin voice reads English badly
     and word by word, so each language gets its own voice. What is in neither script goes with what stands
-    before it, at the start with what follows, and alone it is `base`.
+    before it, at the start with what follows, and alone it is `base`. A clause ends a run as well: the
+    library makes next to no pause at a comma, and the rhythm must not depend on where segments were cut.
     """
     text, offsets = _clean(segment)
     spans = list(_word_spans(text))
+    kinds = zip(_languages(text, base), _clauses(text), strict=True)
     stretches = [
         (language, [index for index, _ in group])
-        for language, group in groupby(enumerate(_languages(text, base)), key=lambda item: item[1])
+        for (language, _), group in groupby(enumerate(kinds), key=lambda item: item[1])
     ]
     runs = []
     for language, indices in stretches if spans else []:
@@ -160,6 +162,26 @@ def _languages(text: str, base: Language) -> list[Language]:
         current = language or current
         languages.append(current)
     return languages
+
+
+def _clauses(text: str) -> list[int]:
+    """The number of the clause each character is in; marks and closers go with what stands before them."""
+    numbers = []
+    number = 0
+    in_clause = ended = False
+    for position, character in enumerate(text):
+        if character in _CLAUSE_ENDS or character in _SENTENCE_ENDS:
+            # A Latin mark ends a clause only before a blank: not in 1,000 or 12:30. A full stop does not:
+            # here it stands after an abbreviation, for a sentence would have ended the segment.
+            following = text[position + 1 : position + 2]
+            is_latin = character.isascii()
+            ended = ended or (in_clause and character != "." and not (is_latin and following.strip()))
+        elif ended and character not in _CLOSERS:
+            number += 1
+            in_clause = ended = False
+        in_clause = in_clause or character.isalnum()
+        numbers.append(number)
+    return numbers
 
 
 def _script(character: str) -> Language | None:

@@ -22,7 +22,7 @@ import orjson
 from cosyduplex.messages import AudioOptions, FlowOptions, SessionStart
 from cosyduplex.wire import FRAME_HEADER, encode_message
 from cosyduplex_server.bench.arrivals import SessionPlan, plan_sessions, plan_turn
-from cosyduplex_server.bench.connection import ClientSocket, HandshakeRefused, frame
+from cosyduplex_server.bench.connection import NO_CLOSE_FRAME, ClientSocket, HandshakeRefused, frame
 from cosyduplex_server.bench.probe import OwnLoad
 from cosyduplex_server.bench.settings import SLOT_MS, Settings
 from cosyduplex_server.bench.turn import Outcome, StreamFormat, Turn, TurnResult
@@ -34,7 +34,6 @@ CLOSE_TIMEOUT_S = 5.0
 SILENCE_TIMEOUT_S = 30.0
 # From the end of an answer to the next one.
 PAUSE_S = 0.5
-NORMAL = 1000
 # Sockets for the probes, and whatever else is open.
 SPARE_FILES = 64
 
@@ -282,8 +281,7 @@ class Session:
         self._num_turns += 1
 
     def _leave(self, now_s: float) -> None:
-        self.wake_s, self._last_s = math.inf, now_s
-        self._is_over = True
+        self._is_over, self.wake_s, self._last_s = True, math.inf, now_s
         self._socket.write(_SESSION_END)
 
     # --- in
@@ -335,8 +333,8 @@ class Session:
     def _on_error(self, fields: dict[str, Any], now_s: float) -> None:
         self._campaign.errors[fields["code"]] += 1
         if fields["ends"] == "session":
-            self._is_over = True
-        if fields["ends"] != "none":
+            self._end("failed", now_s)
+        elif fields["ends"] == "context" and self.turn and fields["context_index"] == self.turn.index:
             self._end_turn("failed", now_s)
             self.wake_s = now_s + max(PAUSE_S, (fields.get("retry_after_ms") or 0) / 1000)
 
@@ -354,13 +352,10 @@ class Session:
 
     def on_closed(self, close_code: int, now_s: float) -> None:
         """The socket is gone."""
-        self.wake_s = math.inf
         if not self._is_over:
-            code = "connection_lost" if close_code == 1006 else f"close_{close_code}"
-            self._campaign.errors[code] += 1
-        self._is_over = True
-        self._end_turn("failed", now_s)
-        self.wake_s = math.inf
+            lost = close_code == NO_CLOSE_FRAME
+            self._campaign.errors["connection_lost" if lost else f"close_{close_code}"] += 1
+        self._end("failed", now_s)
 
     def check_silence(self, now_s: float) -> None:
         """Gives up on a server that says nothing any more."""
@@ -369,14 +364,18 @@ class Session:
                 self._socket.abort()
         elif self.wake_s == math.inf and now_s - self._last_s > SILENCE_TIMEOUT_S:
             self._campaign.errors["silence"] += 1
-            self._is_over = True
+            self._end("failed", now_s)
             self._socket.abort()
 
     def cut(self) -> None:
         """Ends it now."""
-        self._is_over = True
-        self._end_turn("cut", asyncio.get_running_loop().time())
+        self._end("cut", asyncio.get_running_loop().time())
         self._socket.abort()
+
+    def _end(self, outcome: Outcome, now_s: float) -> None:
+        """Nothing more is said in this session."""
+        self._end_turn(outcome, now_s)
+        self._is_over, self.wake_s = True, math.inf
 
 
 def _allow_open_files(settings: Settings) -> None:
