@@ -114,7 +114,9 @@ def test_a_server_that_dies_ends_the_campaign(fake_server, tmp_path) -> None:
     assert report["server_cpu"] is None
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "ftp://127.0.0.1", "no such host"])
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:1", "ftp://127.0.0.1", "no such host", "http://[::", "h:99999"]
+)
 def test_a_wrong_url_is_one_clear_line(url: str, capsys) -> None:
     assert main(["bench", "--url", url]) == 1
     output = capsys.readouterr()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Iterator
-from typing import Any, Self
+from typing import Self
 
 from cosyduplex.client.failures import ContextEnded, ContextError, raise_again
 from cosyduplex.client.link import Link

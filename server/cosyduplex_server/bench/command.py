@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
-from cosyduplex_server.bench.settings import Settings
+from cosyduplex_server.bench.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from cosyduplex_server.bench.load import Campaign
@@ -19,7 +19,7 @@ _USAGE_ERROR, _FAILED = 2, 1
 _DEFAULT_SESSIONS = 10
 _MAX_VOICES = 16
 _LINE_EVERY_S = 5
-_HOST = re.compile(r"([\w.-]+|\[[\da-fA-F:.]+\])(:\d{1,5})?")
+_HOST = re.compile(r"([\w.-]+|\[[\da-fA-F:.]+\])(:\d+)?")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -113,7 +113,7 @@ def run(arguments: argparse.Namespace) -> int:
                 file.write(orjson.dumps(report, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
         if plot_library is not None:
             plot.draw(plot_library, report, times_to_first_audio_ms(results), arguments.plot)
-    except ValueError as exc:
+    except SettingsError as exc:
         return _complain(str(exc), _USAGE_ERROR)
     except (FetchError, OSError, HTTPException) as exc:
         return _complain(str(exc), _FAILED)
@@ -181,11 +181,13 @@ async def _voices(arguments: argparse.Namespace, url: str) -> tuple[str, ...]:
     Raises:
         FetchError: it is not, or refuses.
     """
-    from cosyduplex_server.voices import fetch_voices
+    from cosyduplex_server.voices import FetchError, fetch_voices
 
     answer = await fetch_voices(url, arguments.api_key)
+    if not isinstance(answer, dict) or "voices" not in answer:
+        raise FetchError(f"what answers at {url} is no CosyDuplex server")
     if arguments.voices is not None:
-        return tuple(name for name in arguments.voices.replace(",", " ").split() if name)
+        return tuple(arguments.voices.replace(",", " ").split())
     return tuple(voice["id"] for voice in answer["voices"][:_MAX_VOICES])
 
 
@@ -197,10 +199,14 @@ def http_url(url: str) -> str:
     """
     from cosyduplex_server.voices import FetchError
 
-    parts = urlsplit(url if "://" in url else f"http://{url}")
-    scheme = {"ws": "http", "wss": "https"}.get(parts.scheme, parts.scheme)
-    if scheme not in ("http", "https") or not _HOST.fullmatch(parts.netloc):
-        raise FetchError(f"{url!r} is no address of a server, as http://127.0.0.1:8765 is")
+    wrong = FetchError(f"{url!r} is no address of a server, as http://127.0.0.1:8765 is")
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        scheme = {"ws": "http", "wss": "https"}.get(parts.scheme, parts.scheme)
+        if parts.port == 0 or scheme not in ("http", "https") or not _HOST.fullmatch(parts.netloc):
+            raise wrong
+    except ValueError:  # a port or an IPv6 address that is none
+        raise wrong from None
     path = parts.path.rstrip("/").removesuffix("/v1/duplex")
     return urlunsplit((scheme, parts.netloc, path, "", ""))
 

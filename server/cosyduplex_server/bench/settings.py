@@ -13,6 +13,10 @@ JITTER_BUFFERS_MS = (0, 60, 120)
 SLOT_MS = 20
 
 
+class SettingsError(ValueError):
+    """A setting is outside its limits; the text says which."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """One campaign.
@@ -33,7 +37,7 @@ class Settings:
         seed: of everything that is drawn.
 
     Raises:
-        ValueError: a setting is outside its limits; the text says which.
+        SettingsError: a setting is outside its limits.
     """
 
     url: str
@@ -74,7 +78,7 @@ class Settings:
         )
         for holds, complaint in rules:
             if not holds:
-                raise ValueError(complaint)
+                raise SettingsError(complaint)
 
     @property
     def is_open_loop(self) -> bool:
