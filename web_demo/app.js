@@ -59,8 +59,10 @@ async function main() {
     },
   });
 
+  let toSay = null; // as soon as there is a session
   function say(text) {
-    if (!isReady()) return;
+    toSay = isReady() ? null : text;
+    if (toSay) return link.wake();
     const speech = speaker.begin(settings.speechOptions);
     speech.append(text);
     speech.end();
@@ -84,9 +86,13 @@ async function main() {
     const { audio } = link.started;
     settings.show(link.info, link.voices);
     meters.showFormat(nameOfCodec(audio, t));
-    player.setSampleRate(playbackRate(audio));
+    if (player.sampleRate !== playbackRate(audio)) {
+      speaker.stop();
+      player.setSampleRate(playbackRate(audio));
+    }
     speaker.use(link.session, audio);
     composer.resume();
+    if (toSay) say(toSay);
   });
   link.addEventListener('draining', () => typed.rest()); // what was typed is still spoken to its end
   window.addEventListener('online', () => link.state === 'waiting' && link.connect());
@@ -142,7 +148,8 @@ async function main() {
     // Any click or key will do, but only where the browser takes it as the person's own.
     const unlock = () => navigator.userActivation?.isActive !== false && player.unlock();
     for (const gesture of ['pointerdown', 'pointerup', 'keydown']) document.addEventListener(gesture, unlock);
-    byId('sound').addEventListener('click', () => composer.focus());
+    const hasKeyboard = window.matchMedia('(pointer: fine)').matches;
+    byId('sound').addEventListener('click', () => hasKeyboard && composer.focus());
   }
   link.connect();
 }

@@ -116,7 +116,13 @@ export class Player extends EventTarget {
     context.addEventListener('statechange', () => {
       if (context === this.#context) this.dispatchEvent(new Event('state'));
     });
-    await context.audioWorklet.addModule(new URL('player-worklet.js', import.meta.url));
+    try {
+      await context.audioWorklet.addModule(new URL('player-worklet.js', import.meta.url));
+    } catch (error) {
+      this.#starting = null; // the server was away: the next click tries again
+      context.close();
+      throw error;
+    }
     if (context !== this.#context) return; // the rate has changed meanwhile
     this.#node = new AudioWorkletNode(context, 'player', {
       numberOfInputs: 0,

@@ -169,6 +169,7 @@ def test_words_light_up_in_order_as_they_are_heard(voice_server, open_demo):
     assert lit[-1] == "done"
     assert {"你", "好", "世", "界"} <= set(lit)
     assert demo.page.inner_text(".said") == text
+    assert demo.console == []
 
 
 # --- typing
@@ -499,7 +500,8 @@ def test_screenshots_for_the_readme(voice_server, open_demo, name, visitor):
     demo.page.wait_for_timeout(3000)
     demo.page.click("#stop")
     demo.page.wait_for_selector("text=stopped after")
-    demo.type("Interrupt it whenever you like: it knows how far you have heard. ", delay_ms=10)
+    demo.paste("Interrupt it whenever you like: it knows how far you have heard. ")
+    demo.page.mouse.move(0, 0)
     demo.wait_utterance("speaking", 1)
     demo.page.wait_for_timeout(1800)
     IMAGES.mkdir(parents=True, exist_ok=True)

@@ -84,9 +84,12 @@ class Entry {
   #showHowFar() {
     const { text, spokenEnd } = this.#utterance;
     this.#isRebuilt = true;
+    const rest = text.slice(spokenEnd);
+    const unsaid = rest.trimStart();
     this.said.replaceChildren(
       make('span', 'lit until-stop', text.slice(0, spokenEnd)),
-      make('span', 'unsaid', text.slice(spokenEnd)),
+      rest.slice(0, rest.length - unsaid.length),
+      make('span', 'unsaid', unsaid),
     );
   }
 
