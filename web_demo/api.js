@@ -1,6 +1,6 @@
 /** The server's HTTP side, as far as the page needs it. Addresses are relative to the page. */
 
-/** The server said no, or did not answer (`code` is then "unreachable"). */
+/** The server said no, does not take work ("loading", "draining"), or did not answer ("unreachable"). */
 export class ApiError extends Error {
   constructor(code, message, solution = '') {
     super(message);
@@ -22,6 +22,11 @@ export class Api {
     const url = new URL('v1/duplex', this.#base);
     url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
     return url;
+  }
+
+  /** Resolves when the server takes work; fails with its state as the code where it does not yet. */
+  async ready() {
+    await this.#fetch('readyz');
   }
 
   async info() {
@@ -48,7 +53,7 @@ export class Api {
     } catch (error) {
       throw new ApiError('unreachable', error.message);
     }
-    if (!answer.ok) throw new ApiError(body.error, body.message, body.solution);
+    if (!answer.ok) throw new ApiError(body.error ?? body.status, body.message ?? '', body.solution);
     return body;
   }
 }

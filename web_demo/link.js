@@ -11,7 +11,7 @@ import { ApiError } from './api.js';
 import { Session } from './connection.js';
 
 const FIRST_DELAY_MS = 500;
-const MAX_DELAY_MS = 10_000;
+const MAX_DELAY_MS = 5000;
 const JITTER = 0.2;
 
 export class Link extends EventTarget {
@@ -46,6 +46,7 @@ export class Link extends EventTarget {
     this.#enter('connecting');
     let token;
     try {
+      await this.#api.ready(); // before its engine is there, a server has no voices to show
       this.info = await this.#api.info();
       [this.voices, token] = await Promise.all([this.#api.voices(), this.#api.token()]);
     } catch (error) {

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cosyduplex import wire
@@ -288,7 +289,15 @@ class ServerConnection:
             raise LocalProtocolError(f"{name} for a context that is {context.state.name}") from None
 
     def send_frame(self, index: int, pts: int, payload: bytes, *, last: bool = False) -> bytes:
-        """Numbers a frame and returns what goes on the wire; the first-of-context flag sets itself.
+        """Numbers one frame, as `send_frames` does."""
+        return self.send_frames(index, ((pts, payload),), last=last)[0]
+
+    def send_frames(
+        self, index: int, frames: Sequence[tuple[int, bytes]], *, last: bool = False
+    ) -> list[bytes]:
+        """Numbers frames of one context, each a `pts` and a payload, and returns what goes on the wire.
+
+        The first-of-context flag sets itself; `last` marks the last of them as the last of the context.
 
         Raises:
             LocalProtocolError: the context takes no more audio.
@@ -299,11 +308,19 @@ class ServerConnection:
         self._next_state(context, AudioFrame)
         if context.has_last:
             raise LocalProtocolError("audio after the last frame of its context")
-        flags = wire.FLAG_FIRST * (not context.has_frames) | wire.FLAG_LAST * last
+        pack, kind, seq = wire.FRAME_HEADER.pack, wire.FRAME_KIND_AUDIO, self.last_seq
+        flags = 0 if context.has_frames else wire.FLAG_FIRST
+        last_flag_from = len(frames) - 1 if last else len(frames)
+        out = []
+        for number, (pts, payload) in enumerate(frames):
+            seq = seq % (SEQ_MODULUS - 1) + 1
+            if number == last_flag_from:
+                flags |= wire.FLAG_LAST
+            out.append(pack(kind, flags, index, seq, pts % SEQ_MODULUS) + payload)
+            flags = 0
+        self.last_seq = seq
         context.has_frames, context.has_last = True, last
-        self.last_seq = self.last_seq % (SEQ_MODULUS - 1) + 1
-        header = wire.FRAME_HEADER.pack(wire.FRAME_KIND_AUDIO, flags, index, self.last_seq, pts % SEQ_MODULUS)
-        return header + payload
+        return out
 
 
 def _explain(message: ClientMessage, state: ContextState) -> str:

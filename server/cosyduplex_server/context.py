@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -74,8 +74,10 @@ class Outlet:
         """Puts a message on its way."""
         raise NotImplementedError
 
-    def emit_frame(self, context: Context, frame: EncodedFrame, duration_ms: float, *, last: bool) -> None:
-        """Puts a frame on its way."""
+    def emit_frames(
+        self, context: Context, frames: Sequence[EncodedFrame], duration_ms: float, *, last: bool
+    ) -> None:
+        """Puts frames on their way; `last`: the last of them is the last of its context."""
         raise NotImplementedError
 
     def pump(self) -> None:
@@ -389,39 +391,53 @@ class Context:
         Returns:
             Whether anything was emitted, and when to come back for what waits for the listener.
         """
-        max_ahead_ms = self._outlet.max_ahead_ms
         emitted = 0
         while self._pending and not self._closed and emitted < FRAMES_A_TURN:
-            item = self._pending[0]
-            if isinstance(item, EncodedFrame):
-                duration_ms = item.num_samples * 1000 / self._outlet.audio.sample_rate
-                if max_ahead_ms:
-                    ahead_ms = self.playback.ahead_ms(now_s)
-                    if ahead_ms + duration_ms > max_ahead_ms:
-                        self._grant_credit()
-                        wait_ms = ahead_ms + refill_ms(max_ahead_ms) - max_ahead_ms
-                        return emitted > 0, now_s + max(wait_ms, duration_ms) / 1000
-                self._pending.popleft()
-                self._send_frame(item, duration_ms, now_s)
+            if isinstance(self._pending[0], EncodedFrame):
+                num_frames, come_back_s = self._send_frames(now_s)
+                emitted += num_frames
+                if come_back_s is not None:
+                    self._grant_credit()
+                    return emitted > 0, come_back_s
             else:
-                self._pending.popleft()
-                self._send_item(item)
-            emitted += 1
+                self._send_item(self._pending.popleft())
+                emitted += 1
         if emitted and not self._closed:
             self._grant_credit()
         return emitted > 0, None
 
-    def _send_frame(self, frame: EncodedFrame, duration_ms: float, now_s: float) -> None:
+    def _send_frames(self, now_s: float) -> tuple[int, float | None]:
+        """Emits the frames that fit; returns how many, and when to come back for one that does not."""
+        max_ahead_ms = self._outlet.max_ahead_ms
+        ahead_ms = self.playback.ahead_ms(now_s)
+        ms_per_sample = 1000 / self._outlet.audio.sample_rate
+        frames: list[EncodedFrame] = []
+        duration_ms = 0.0
+        come_back_s = None
+        while len(frames) < FRAMES_A_TURN and self._pending and isinstance(self._pending[0], EncodedFrame):
+            frame = self._pending[0]
+            next_ms = duration_ms + frame.num_samples * ms_per_sample
+            if max_ahead_ms and ahead_ms + next_ms > max_ahead_ms:
+                wait_ms = ahead_ms + duration_ms + refill_ms(max_ahead_ms) - max_ahead_ms
+                come_back_s = now_s + max(wait_ms, next_ms - duration_ms) / 1000
+                break
+            frames.append(frame)
+            duration_ms = next_ms
+            self._pending.popleft()
+        if frames:
+            self._account(frames, duration_ms, now_s)
+        return len(frames), come_back_s
+
+    def _account(self, frames: list[EncodedFrame], duration_ms: float, now_s: float) -> None:
         if self._first_frame_s is None:
             self._first_frame_s = now_s
             self._observe_first_frame(now_s)
         dry_at_s = self.playback.dry_at_s
         if self.playback.send(duration_ms, now_s):
             self._gateway.metrics.underruns.labels(self._blame(dry_at_s)).inc()
-        last = self._is_last_frame()
-        self._last_flag_sent = last
-        self._pts = frame.pts + frame.num_samples
-        self._outlet.emit_frame(self, frame, duration_ms, last=last)
+        self._last_flag_sent = self._was_last_frame()
+        self._pts = frames[-1].pts + frames[-1].num_samples
+        self._outlet.emit_frames(self, frames, duration_ms, last=self._last_flag_sent)
 
     def _blame(self, dry_at_s: float) -> str:
         """What was missing when the listener ran dry: a frame that lay here, the engine, or text."""
@@ -429,7 +445,7 @@ class Context:
             return "gateway"
         return "compute" if self._last_segment_s < dry_at_s else "text"
 
-    def _is_last_frame(self) -> bool:
+    def _was_last_frame(self) -> bool:
         """Whether everything up to the end of the context is known and no audio is left."""
         if not self._pending or not isinstance(self._pending[-1], _Done):
             return False
@@ -449,7 +465,7 @@ class Context:
 
     def _send_done(self, done: _Done) -> None:
         if self._first_frame_s is not None and not self._last_flag_sent:
-            self._outlet.emit_frame(self, EncodedFrame(self._pts, 0, b""), 0.0, last=True)
+            self._outlet.emit_frames(self, [EncodedFrame(self._pts, 0, b"")], 0.0, last=True)
         self._close()
         self._observe_stages(done.stage_seconds)
         self._outlet.emit(

@@ -12,7 +12,8 @@ import asyncio
 import logging
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
@@ -355,14 +356,15 @@ class WebSocketProtocol(asyncio.Protocol):
         """Whether the peer takes what is sent."""
         return not self._paused
 
-    def send(self, messages: list[tuple[bool, bytes]]) -> None:
+    def send(self, messages: Sequence[tuple[bool, Sequence[bytes]]]) -> None:
         """Sends messages in one write."""
         if self._core.state is not State.OPEN or self._transport.is_closing():
             return
         parts: list[bytes] = []
-        for is_binary, data in messages:
-            parts.append(_frame_header(is_binary, len(data)))
-            parts.append(data)
+        for is_binary, group in messages:
+            for data in group:
+                parts.append(_frame_header(is_binary, len(data)))
+                parts.append(data)
         self._transport.write(b"".join(parts))
         if self._transport.get_write_buffer_size() > WRITE_MAX_BYTES:
             self._abort()
@@ -424,6 +426,7 @@ def websocket_factory(gateway: Gateway) -> Callable[..., WebSocketProtocol]:
     return make
 
 
+@lru_cache(maxsize=256)
 def _frame_header(is_binary: bool, length: int) -> bytes:
     """RFC 6455 5.2: final, unmasked, text or binary."""
     first = 0x82 if is_binary else 0x81

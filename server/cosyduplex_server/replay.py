@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 MAX_EVENTS = 1000
 
@@ -18,32 +19,33 @@ class ReplayLog:
         self.kept_ms = 0.0
         self._replay_ms = replay_ms
         self._events = 0
-        self._entries: deque[tuple[int, int, float, bytes]] = deque()  # seq or 0, ev or 0, ms, wire bytes
+        # What was written at a time: number of its last frame or 0, of its event or 0, milliseconds, bytes.
+        self._entries: deque[tuple[int, int, float, Sequence[bytes]]] = deque()
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return sum(len(data) for _, _, _, data in self._entries)
 
     @property
     def first_seq(self) -> int:
         """Number of the oldest frame kept; 0 without any."""
-        return next((seq for seq, _, _, _ in self._entries if seq), 0)
+        return next((seq - len(data) + 1 for seq, _, _, data in self._entries if seq), 0)
 
-    def add_frame(self, seq: int, duration_ms: float, data: bytes) -> None:
-        """Keeps a frame, and lets go of the oldest beyond the bound."""
-        self._entries.append((seq, 0, duration_ms, data))
+    def add_frames(self, last_seq: int, duration_ms: float, frames: Sequence[bytes]) -> None:
+        """Keeps frames of one write, of which the last has this number; lets go of the oldest writes."""
+        self._entries.append((last_seq, 0, duration_ms, frames))
         self.kept_ms += duration_ms
         while self.kept_ms > self._replay_ms:
             self._drop_oldest()
 
     def add_event(self, ev: int, data: bytes) -> None:
         """Keeps an event, and lets go of the oldest beyond the bound."""
-        self._entries.append((0, ev, 0.0, data))
+        self._entries.append((0, ev, 0.0, (data,)))
         self._events += 1
         while self._events > MAX_EVENTS:
             self._drop_oldest()
 
     def acknowledge(self, last_seq: int, last_ev: int) -> None:
-        """Lets go of what has arrived, as far as everything before it has arrived too."""
+        """Lets go of what has arrived, write by write, as far as everything before it has arrived too."""
         while self._entries:
             seq, ev, _, _ = self._entries[0]
             if seq > last_seq or ev > last_ev:
@@ -52,5 +54,5 @@ class ReplayLog:
 
     def _drop_oldest(self) -> None:
         seq, _, duration_ms, _ = self._entries.popleft()
-        self.kept_ms -= duration_ms
+        self.kept_ms = self.kept_ms - duration_ms if self._entries else 0.0
         self._events -= not seq

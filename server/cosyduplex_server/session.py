@@ -7,7 +7,7 @@ import logging
 import math
 import secrets
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from cosyduplex.connection import Received, ServerConnection, Violation
@@ -61,8 +61,8 @@ class Socket(Protocol):
     def writable(self) -> bool:
         """Whether the peer takes what is sent."""
 
-    def send(self, messages: list[tuple[bool, bytes]]) -> None:
-        """Sends messages in one write; each says whether it is binary."""
+    def send(self, messages: Sequence[tuple[bool, Sequence[bytes]]]) -> None:
+        """Sends messages in one write, in groups that are binary or text."""
 
     def close(self, code: int, reason: str) -> None:
         """Sends a close frame after what was sent, and waits for the peer's no longer than it must."""
@@ -88,7 +88,7 @@ class Session(Outlet):
         self._start = SessionStart()
         self._contexts: dict[int, Context] = {}  # live ones, by index
         self._done: deque[tuple[float, Context]] = deque()  # done ones and when
-        self._outgoing: list[tuple[bool, bytes]] = []
+        self._outgoing: list[tuple[bool, Sequence[bytes]]] = []
         self._over = asyncio.Event()
         self._tasks: asyncio.TaskGroup | None = None
         self._started = False
@@ -341,16 +341,19 @@ class Session(Outlet):
         data = self._put(message)
         self._replay.add_event(self._connection.last_ev, data)
 
-    def emit_frame(self, context: Context, frame: EncodedFrame, duration_ms: float, *, last: bool) -> None:
-        """Puts a numbered frame on its way."""
-        data = self._connection.send_frame(context.index, frame.pts, frame.payload, last=last)
-        self._replay.add_frame(self._connection.last_seq, duration_ms, data)
+    def emit_frames(
+        self, context: Context, frames: Sequence[EncodedFrame], duration_ms: float, *, last: bool
+    ) -> None:
+        """Puts numbered frames on their way."""
+        positioned = [(frame.pts, frame.payload) for frame in frames]
+        data = self._connection.send_frames(context.index, positioned, last=last)
+        self._replay.add_frames(self._connection.last_seq, duration_ms, data)
         self._outgoing.append((True, data))
         self._audio_ms += duration_ms
 
     def _put(self, message: ServerMessage) -> bytes:
         data = self._connection.send(message)
-        self._outgoing.append((False, data))
+        self._outgoing.append((False, (data,)))
         return data
 
     def spawn(self, context: Context, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

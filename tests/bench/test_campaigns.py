@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.sync.client import connect
 
 from cosyduplex_server.bench import plot
 from cosyduplex_server.cli import main
 
-SHORT = ("--text-seconds", "1-3", "--tokens-per-second", "50")
+SHORT = ("--text-seconds", "1-2", "--tokens-per-second", "50")
 
 
 def bench(out: Path, url: str, *options: str) -> tuple[int, dict[str, Any]]:
@@ -85,17 +86,29 @@ def test_unpaced_text_and_audio_give_the_servers_own_speed(fake_server, tmp_path
     assert report["bytes_received"] < report["audio_s"] * 24_000
 
 
-def test_a_full_engine_and_a_full_server_are_counted(fake_server, tmp_path) -> None:
-    server = fake_server("--max-sessions", "3", slots=1, ms_per_char=40, realtime_factor=0.5)
+def test_a_full_engine_is_counted(fake_server, tmp_path) -> None:
+    server = fake_server(slots=1, ms_per_char=40, realtime_factor=0.5)
     options = ("--arrivals-per-second", "50", "--sessions", "4", *SHORT)
     code, report = bench(tmp_path / "r.json", server.url, *options)
 
     assert code == 0
-    # Three sessions fit, of which one has the engine's only slot.
-    assert report["sessions"] == 3
-    assert report["errors"] == {"over_capacity": 1 + report["texts"]["failed"]}
-    assert report["texts"]["done"] + report["texts"]["failed"] == 3
+    assert report["sessions"] == 4
+    assert report["errors"] == {"over_capacity": report["texts"]["failed"]}
+    assert report["texts"]["done"] + report["texts"]["failed"] == 4
     assert report["texts"]["done"] >= 1
+
+
+def test_a_full_server_is_counted(fake_server, tmp_path, capsys) -> None:
+    server = fake_server("--max-sessions", "1")
+    with connect(server.ws_url) as socket:
+        socket.send('{"type": "session.start"}')
+        assert "session.started" in str(socket.recv())
+        code, report = bench(tmp_path / "r.json", server.url, "--sessions", "2")
+
+    assert report["errors"] == {"over_capacity": 2}
+    assert report["texts"]["begun"] == 0
+    assert code == 1
+    assert "nothing was measured" in capsys.readouterr().err
 
 
 def test_a_server_that_dies_ends_the_campaign(fake_server, tmp_path) -> None:
@@ -126,8 +139,8 @@ def test_a_wrong_url_is_one_clear_line(url: str, capsys) -> None:
 
 
 @pytest.mark.parametrize("options", [("--sessions", "0"), ("--arrivals-per-second", "1")])
-def test_a_campaign_that_makes_no_sense_is_a_usage_error(options, voice_server, capsys) -> None:
-    assert main(["bench", "--url", voice_server.url, *options]) == 2
+def test_a_campaign_that_makes_no_sense_is_a_usage_error(options, capsys) -> None:
+    assert main(["bench", *options]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 

@@ -106,6 +106,19 @@ def test_a_frame_of_11025_hz_fills_a_slot() -> None:
     assert player.stalls == []
 
 
+def test_the_first_slot_of_a_codec_with_delay_is_a_short_one() -> None:
+    player = Listener(0.0, SLOT_MS, RATE_HZ, pre_skip=156)  # 6.5 ms
+    player.receive(SLOT_SAMPLES, 0.0)
+
+    assert player.has_begun
+    assert player.num_samples == 324
+    assert player.played_ms(0.001) == 13.5
+    player.receive(SLOT_SAMPLES, 0.0135)
+    assert player.stalls == []
+    player.receive(SLOT_SAMPLES, 0.034)
+    assert player.stalls == [Stall(33.5, 0.0335, 1)]
+
+
 def test_a_stream_that_simply_ends_has_no_hole_at_its_end() -> None:
     player = heard([(0.0, SLOT_SAMPLES), (0.01, 100)])
 

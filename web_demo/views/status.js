@@ -38,9 +38,9 @@ export class StatusView {
   #showLost(isLost, failure) {
     this.#lost.hidden = !isLost;
     if (!isLost) return;
-    this.#lostText.textContent = failure
-      ? this.#t('refusedNotice', { message: failure.message })
-      : this.#t('lostNotice');
+    if (failure?.code === 'loading') this.#lostText.textContent = this.#t('loadingNotice');
+    else if (failure?.message) this.#lostText.textContent = this.#t('refusedNotice', failure);
+    else this.#lostText.textContent = this.#t('lostNotice');
   }
 
   #showKeyForm(isLocked, failure) {

@@ -8,8 +8,8 @@ are as long as the audio.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Final, Literal
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple
 
 from cosyduplex_server.audio.opus import OpusEncoder, Profile
 from cosyduplex_server.audio.resample import Resampler
@@ -33,8 +33,7 @@ class AudioFormat:
         return self.sample_rate_hz * self.frame_ms // 1000
 
 
-@dataclass(frozen=True, slots=True)
-class EncodedFrame:
+class EncodedFrame(NamedTuple):
     """One wire frame: where its audio begins, how much the listener gains from it, and its bytes."""
 
     pts: int
@@ -174,7 +173,7 @@ class _OpusFramer:
         frames = self.flush()
         if frames:
             surplus = self._next_pts - self._audio_end
-            frames[-1] = replace(frames[-1], num_samples=frames[-1].num_samples - surplus)
+            frames[-1] = frames[-1]._replace(num_samples=frames[-1].num_samples - surplus)
             self._next_pts = self._audio_end
         return frames
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import re
 import sys
@@ -137,7 +138,8 @@ async def _measure(arguments: argparse.Namespace) -> tuple[dict[str, Any], list[
     from cosyduplex_server.bench.report import Readings, build
 
     url, api_key, pid = http_url(arguments.url), arguments.api_key, arguments.server_pid
-    settings = _settings(arguments, url, await _voices(arguments, url))
+    settings = _settings(arguments, url)
+    settings = dataclasses.replace(settings, voices=await _voices(arguments, url))
     server = await read_info(url, api_key)
     before = await read_server(url, api_key, pid)
     began_at = datetime.now(UTC)
@@ -211,7 +213,8 @@ def http_url(url: str) -> str:
     return urlunsplit((scheme, parts.netloc, path, "", ""))
 
 
-def _settings(arguments: argparse.Namespace, url: str, voices: tuple[str, ...]) -> Settings:
+def _settings(arguments: argparse.Namespace, url: str) -> Settings:
+    """The campaign without its voices, which the server knows."""
     is_open_loop = arguments.arrivals_per_second is not None
     sessions = arguments.sessions
     if sessions is None and not is_open_loop:
@@ -227,7 +230,7 @@ def _settings(arguments: argparse.Namespace, url: str, voices: tuple[str, ...]) 
         tokens_per_s=arguments.tokens_per_second,
         text_seconds=arguments.text_seconds,
         language=arguments.language,
-        voices=voices,
+        voices=(),
         codec=arguments.codec,
         sample_rate_hz=arguments.sample_rate,
         max_ahead_ms=max_ahead_ms,

@@ -31,6 +31,13 @@ class Listener:
     underrun: nothing is played, and the same slot is due again one beat later. Data that comes at the very
     moment its slot is due is in time.
 
+    Args:
+        delay_s: from the first slot to the beginning of playback.
+        slot_ms: what the sound card takes at a time.
+        sample_rate_hz: of the audio.
+        pre_skip: samples of a codec's delay at the beginning: received and not heard, they make the first
+            slot a short one.
+
     Attributes:
         stalls: the holes so far, in order. A player only knows that it missed something once more comes (or
             the stream is cut off): a stream that simply ended has no hole at its end.
@@ -40,6 +47,7 @@ class Listener:
         "_delay_s",
         "_num_samples",
         "_origin_s",
+        "_pre_skip",
         "_rate_hz",
         "_ready_slots",
         "_slot_s",
@@ -47,10 +55,11 @@ class Listener:
         "stalls",
     )
 
-    def __init__(self, delay_s: float, slot_ms: int, sample_rate_hz: int) -> None:
+    def __init__(self, delay_s: float, slot_ms: int, sample_rate_hz: int, pre_skip: int = 0) -> None:
         self.stalls: list[Stall] = []
         self._delay_s = delay_s
         self._rate_hz = sample_rate_hz
+        self._pre_skip = pre_skip
         # As the frames of the wire: rounded down, so that one frame fills one slot at 11025 Hz too.
         self._slot_samples = sample_rate_hz * slot_ms // 1000
         self._slot_s = self._slot_samples / sample_rate_hz
@@ -65,8 +74,8 @@ class Listener:
 
     @property
     def num_samples(self) -> int:
-        """Samples received."""
-        return self._num_samples
+        """Samples received that are to be heard."""
+        return max(0, self._num_samples - self._pre_skip)
 
     def receive(self, num_samples: int, now_s: float) -> None:
         """Takes audio."""
@@ -75,7 +84,7 @@ class Listener:
         if ready_slots == self._ready_slots:
             return
         if self._origin_s is None:
-            self._origin_s = now_s + self._delay_s
+            self._origin_s = now_s + self._delay_s - self._pre_skip / self._rate_hz
         elif now_s > self._origin_s + self._ready_slots * self._slot_s + _TOLERANCE_S:
             self._miss(now_s)
         self._ready_slots = ready_slots
@@ -85,8 +94,7 @@ class Listener:
         assert self._origin_s is not None
         dry_s = self._origin_s + self._ready_slots * self._slot_s
         num_slots = math.ceil((now_s - dry_s - _TOLERANCE_S) / self._slot_s)
-        position_ms = self._ready_slots * self._slot_samples * 1000 / self._rate_hz
-        self.stalls.append(Stall(position_ms, dry_s, num_slots))
+        self.stalls.append(Stall(self._position_ms(self._ready_slots), dry_s, num_slots))
         self._origin_s += num_slots * self._slot_s
 
     def finish(self) -> int:
@@ -104,7 +112,10 @@ class Listener:
 
     def played_ms(self, now_s: float) -> float:
         """Milliseconds heard by now; a slot counts from its beginning."""
-        return self._played_slots(now_s) * self._slot_samples * 1000 / self._rate_hz
+        return self._position_ms(self._played_slots(now_s))
+
+    def _position_ms(self, num_slots: int) -> float:
+        return max(0, num_slots * self._slot_samples - self._pre_skip) * 1000 / self._rate_hz
 
     def _played_slots(self, now_s: float) -> int:
         if self._origin_s is None or now_s < self._origin_s:

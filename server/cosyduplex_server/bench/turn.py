@@ -107,9 +107,8 @@ class Turn:
         self._written_s = array("d")
         self._ended_s: float | None = None
         self._listeners = tuple(
-            Listener(ms / 1000, SLOT_MS, audio.sample_rate_hz) for ms in JITTER_BUFFERS_MS
+            Listener(ms / 1000, SLOT_MS, audio.sample_rate_hz, audio.pre_skip) for ms in JITTER_BUFFERS_MS
         )
-        self._is_first_packet = True
         self._first_audio_s: float | None = None
         self._first_audio_samples = 0
         self._last_frame_s = 0.0
@@ -157,9 +156,6 @@ class Turn:
         if self._cancelled_s is not None or num_bytes == 0:
             return
         num_samples = self._audio.frame_samples if self._audio.is_opus else num_bytes >> 1
-        if self._is_first_packet:
-            self._is_first_packet = False
-            num_samples -= self._audio.pre_skip
         for listener in self._listeners:
             listener.receive(num_samples, now_s)
         if self._first_audio_s is None:
