@@ -8,13 +8,31 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-READY_S = 30.0
+from cosyduplex_server.audio.opus import OpusUnavailable, opus_available
+
+# Without libopus, which not everybody may install, what needs it is skipped, and says so.
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips what asks a server for Opus."""
+    named = item.get_closest_marker("opus") or "opus" in item.nodeid.replace("without_libopus", "")
+    if named and opus_available() is None:
+        pytest.skip("libopus is not installed")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Skips what calls the library itself."""
+    try:
+        return (yield)
+    except OpusUnavailable:
+        pytest.skip("libopus is not installed")
 
 
 class ServerProcess:

@@ -36,7 +36,7 @@ FLAG_FIRST, FLAG_LAST, FLAG_GAP = 1, 2, 4
 
 # orjson refuses the escape of a lone surrogate; the protocol takes it (it counts one character and is
 # spoken as nothing), so such a message goes through the slower standard decoder.
-_SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 
 # What is taken only to be echoed must be possible to encode: orjson stops at 254 levels, json at about 900.
 MAX_ECHO_LEVELS = 100
@@ -130,7 +130,7 @@ def _by_type(classes: tuple[type[Any], ...]) -> dict[str, type[Any]]:
 
 
 def _decode(data: bytes | str, classes: dict[str, type[Any]]) -> Any:
-    obj = _load(data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data)
+    obj = _load(data)
     if not isinstance(obj, dict):
         raise NotAMessage("a message must be a JSON object")
     name = obj.get("type")
@@ -147,16 +147,16 @@ def _decode(data: bytes | str, classes: dict[str, type[Any]]) -> Any:
         raise RemoteProtocolError(f"{name}: {exc}", context_id=named) from None
 
 
-def _load(data: bytes) -> Any:
+def _load(data: bytes | str) -> Any:
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
         pass
     try:
-        text = data.decode("utf-8")
+        text = data if isinstance(data, str) else data.decode("utf-8")
     except UnicodeDecodeError:
         raise NotUtf8("a text message must be UTF-8") from None
-    if _SURROGATE_ESCAPE.search(data):
+    if _SURROGATE.search(text):
         try:
             # Numbers go to orjson, so that they mean the same on both ways: none is infinite or huge.
             return json.loads(

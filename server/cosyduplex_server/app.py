@@ -147,14 +147,22 @@ def _bind_all(config: Config) -> list[tuple[socket.socket, ssl.SSLContext | None
 def _bind(host: str, port: int, option: str) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        # Not `create_server`: asyncio turns Nagle's algorithm off only where the protocol is named, and with
+        # it on the second small write after a pause waits 40 ms for the peer's delayed acknowledgement.
+        listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     except socket.gaierror:
         raise ConfigError(f"host: there is no address called {host!r}") from None
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(BACKLOG)
     except OSError as exc:
+        listening.close()
         flag = "--" + option.replace("_", "-")
         raise ConfigError(
             f"{option} {port} on {host} cannot be used ({exc.strerror}): choose another with {flag}"
         ) from None
+    return listening
 
 
 async def _listen(

@@ -122,11 +122,17 @@ class Gateway:
 
     # --- sessions
 
-    async def run_session(self, session: Session, on_ready: Callable[[], None]) -> None:
-        """Runs one session until it is over."""
+    def admit(self, session: Session) -> bool:
+        """Counts a session in, where there is room for one more; `run_session` counts it out."""
+        if len(self.sessions) >= self.config.max_sessions:
+            return False
         self.sessions.add(session)
         self._nobody_left.clear()
         self.metrics.sessions.inc()
+        return True
+
+    async def run_session(self, session: Session, on_ready: Callable[[], None]) -> None:
+        """Runs a session that was admitted until it is over."""
         try:
             await session.run(on_ready)
         finally:

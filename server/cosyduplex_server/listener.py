@@ -258,7 +258,7 @@ class WebSocketProtocol(asyncio.Protocol):
             return
         self._session = Session(self._gateway, self, principal)
         self._schedule_ping()
-        if len(self._gateway.sessions) >= self._gateway.config.max_sessions:
+        if not self._gateway.admit(self._session):
             self._refuse_full()
             return
         self._task = self._loop.create_task(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import urllib.error
 import urllib.request
 from typing import Any
@@ -33,7 +34,7 @@ def _fetch(url: str, api_key: str | None) -> dict[str, Any]:
             return voices
     except urllib.error.HTTPError as exc:
         raise FetchError(_reason(exc)) from None
-    except (OSError, orjson.JSONDecodeError) as exc:
+    except (OSError, http.client.HTTPException, orjson.JSONDecodeError) as exc:
         raise FetchError(f"{url} does not answer as a server would: {exc}") from None
 
 

@@ -348,12 +348,18 @@ def test_a_server_that_goes_away_is_said_and_come_back_to(start_server, open_dem
     assert demo.page.locator(".said").nth(1).inner_text().strip() == "and after"
 
 
-def test_a_server_that_is_still_loading_is_waited_for(start_server, start_worker, open_demo):
-    worker = start_worker()
-    worker.close()  # its address is known, and nobody is there
-    server = start_server("--workers", worker.address)
-    demo = open_demo(server.url)
+def test_a_server_that_is_still_loading_is_waited_for(voice_server, open_demo):
+    loading_once = """
+        const fetchReally = window.fetch;
+        window.fetch = () => {
+            window.fetch = fetchReally;
+            return Promise.resolve(Response.json({ status: 'loading' }, { status: 503 }));
+        };
+    """
+    demo = open_demo(voice_server.url, before=loading_once)
     demo.page.wait_for_selector("text=still loading its voice")
+    demo.wait_ready()
+    assert demo.page.is_hidden("#lost")
 
 
 def test_speech_that_was_cut_off_says_so_and_can_be_said_again(fake_server, open_demo):

@@ -57,7 +57,8 @@ async def test_volume_is_a_gain_that_never_clips(listen):
 
 async def test_opus_does_not_clip_at_full_volume(listen):
     (loud,) = await spoken(listen, manner("1", volume=2.0), encoding="opus", sample_rate=48000)
-    assert loud.peak < 1
+    # The codec may overshoot the −1 dB it was given at a sample or two; clipping would flatten whole peaks.
+    assert (abs(loud.samples) >= 0.999).mean() < 1e-4
 
 
 async def test_men_and_women_differ_in_pitch(listen):

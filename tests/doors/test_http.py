@@ -282,3 +282,29 @@ async def test_the_secure_port_serves_the_same_doors(start_server):
     ):
         pass
     assert fetch(server.url + "/v1/info")[0] == 200
+
+
+def test_small_writes_leave_at_once():
+    """Nagle's algorithm is off on every accepted socket."""
+    import socket
+
+    from cosyduplex_server.app import _bind
+
+    async def accept() -> int:
+        accepted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        class Peer(asyncio.Protocol):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                raw = transport.get_extra_info("socket")
+                accepted.set_result(raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+        server = await asyncio.get_running_loop().create_server(Peer, sock=_bind("127.0.0.1", 0, "port"))
+        async with server:
+            _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            try:
+                return await accepted
+            finally:
+                writer.close()
+                await writer.wait_closed()
+
+    assert asyncio.run(accept()) != 0

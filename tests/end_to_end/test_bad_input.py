@@ -291,6 +291,22 @@ async def test_a_socket_too_many_is_closed_with_1013(start_server):
         await still_speaks(third)
 
 
+async def test_sockets_that_come_together_do_not_overrun_the_limit(start_server):
+    server = start_server("--max-sessions", "3")
+    clients = await asyncio.gather(*(NativeClient.open(server.ws_url) for _ in range(12)))
+    started = refused = 0
+    for client in clients:
+        try:
+            await client.send(Ping())
+            await client.until(Pong)
+            started += 1
+        except ConnectionClosed:
+            refused += client.socket.close_code == 1013
+    for client in clients:
+        await client.socket.close()
+    assert (started, refused) == (3, 9)
+
+
 async def test_half_a_handshake_holds_nothing(server):
     half = socket.create_connection(("127.0.0.1", server.port))
     half.sendall(b"GET /v1/duplex HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgr")

@@ -125,7 +125,7 @@ class EspeakRequest:
                 case FlushPoint(number):
                     self._outbox.emit(link.Event(flushed=link.Flushed(flush=number)))
                 case FinishPoint():
-                    seconds = {"synthesis": self._speaker.seconds}
+                    seconds = {"vocoder": self._speaker.seconds}  # it has this one stage
                     self._outbox.emit(link.Event(done=link.Done(stage_seconds=seconds)))
             self._queue.pop()
 
