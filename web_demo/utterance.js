@@ -1,6 +1,6 @@
 /** What is spoken in one go: its text, its words' times, how far the listener is, how it ended. */
 
-import { CodePointCursor, countCodePoints } from './text.js';
+import { CodePointCursor } from './text.js';
 
 /** States of an utterance. */
 export const WAITING = 'waiting'; // nothing to be heard yet
@@ -41,10 +41,6 @@ export class Utterance {
     const next = this.words.findIndex(({ startMs }) => startMs > this.heardMs);
     const begun = next < 0 ? this.words.length : next;
     return this.heardMs > 0 && begun > 0 ? this.words[begun - 1].end : 0;
-  }
-
-  get numCharacters() {
-    return countCodePoints(this.text);
   }
 
   /** Turns marks into words of this text; returns the new ones. */

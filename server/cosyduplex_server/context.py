@@ -130,6 +130,7 @@ class Context:
         self._broken = False
         self._closed = False
         self._credit_samples = 0
+        self._waits_for_listener = False
         self._pts = 0
         self._last_flag_sent = False
         self._idle_timer: asyncio.TimerHandle | None = None
@@ -313,7 +314,8 @@ class Context:
                 self._break(_failure_of(event.error))
             if self._closed or self._broken:
                 return
-            self._outlet.pump()
+            if not self._waits_for_listener:
+                self._outlet.pump()
 
     def _queue(self, frames: list[EncodedFrame]) -> None:
         if frames and not self._pending:
@@ -332,7 +334,7 @@ class Context:
             frames = await self._loop.run_in_executor(self._gateway.encode_pool, step, *args)
         else:
             frames = step(*args)
-        self._gateway.metrics.stage.labels("encode").observe(time.perf_counter() - began_s)
+        self._gateway.metrics.encode_stage.observe(time.perf_counter() - began_s)
         return frames
 
     def _take_marks(self, marks: link.Marks, stream: EngineStream, encoder: ContextEncoder) -> None:
@@ -392,11 +394,13 @@ class Context:
             Whether anything was emitted, and when to come back for what waits for the listener.
         """
         emitted = 0
+        self._waits_for_listener = False
         while self._pending and not self._closed and emitted < FRAMES_A_TURN:
             if isinstance(self._pending[0], EncodedFrame):
                 num_frames, come_back_s = self._send_frames(now_s)
                 emitted += num_frames
                 if come_back_s is not None:
+                    self._waits_for_listener = True
                     self._grant_credit()
                     return emitted > 0, come_back_s
             else:

@@ -42,6 +42,7 @@ class Metrics:
             buckets=_STAGE_BUCKETS_S,
             registry=registry,
         )
+        self.encode_stage = self.stage.labels("encode")
         self.rtf = Histogram(
             "cosyduplex_rtf",
             "Engine time over audio made, of one context",
