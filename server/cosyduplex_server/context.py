@@ -130,7 +130,7 @@ class Context:
         self._broken = False
         self._closed = False
         self._credit_samples = 0
-        self._waits_for_listener = False
+        self._come_back_s = 0.0  # before this the listener has no room for what waits
         self._pts = 0
         self._last_flag_sent = False
         self._idle_timer: asyncio.TimerHandle | None = None
@@ -314,8 +314,7 @@ class Context:
                 self._break(_failure_of(event.error))
             if self._closed or self._broken:
                 return
-            if not self._waits_for_listener:
-                self._outlet.pump()
+            self._outlet.pump()
 
     def _queue(self, frames: list[EncodedFrame]) -> None:
         if frames and not self._pending:
@@ -393,14 +392,15 @@ class Context:
         Returns:
             Whether anything was emitted, and when to come back for what waits for the listener.
         """
+        if now_s < self._come_back_s:
+            return False, self._come_back_s
         emitted = 0
-        self._waits_for_listener = False
         while self._pending and not self._closed and emitted < FRAMES_A_TURN:
             if isinstance(self._pending[0], EncodedFrame):
                 num_frames, come_back_s = self._send_frames(now_s)
                 emitted += num_frames
                 if come_back_s is not None:
-                    self._waits_for_listener = True
+                    self._come_back_s = come_back_s
                     self._grant_credit()
                     return emitted > 0, come_back_s
             else:
@@ -499,6 +499,11 @@ class Context:
         if due - self._credit_samples >= CREDIT_STEP_MS * rate_hz // 1000:
             self._credit_samples = due
             self._stream.credit(due)
+
+    def report(self, played_ms: int, underruns: int | None, now_s: float) -> None:
+        """Takes the listener's own word for what it has heard."""
+        self.playback.report(played_ms, underruns, now_s)
+        self._come_back_s = 0.0
 
     # --- its end
 

@@ -329,7 +329,7 @@ class Session(Outlet):
         contexts = (*self._contexts.values(), *(context for _, context in reversed(self._done)))
         for context in contexts:
             if context.context_id == report.context_id:
-                context.playback.report(report.played_ms, report.underruns, now_s)
+                context.report(report.played_ms, report.underruns, now_s)
                 break
         if report.last_seq is not None or report.last_ev is not None:
             self._replay.acknowledge(report.last_seq or 0, report.last_ev or 0)
