@@ -274,6 +274,7 @@ class WorkerStream:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         stub = link_grpc.EngineWorkerStub(channel)  # type: ignore[no-untyped-call]
         self.call: grpc.aio.StreamStreamCall[link.Command, link.Event] = stub.Speak()
+        self._audio: link.Event | None = None  # came with words, which go first
 
     async def open(self, *, credit_samples: int = 1 << 40, **fields: Any) -> None:
         """Send `open`, with credit without end unless told otherwise."""
@@ -302,11 +303,17 @@ class WorkerStream:
 
     async def next_event(self) -> link.Event | None:
         """The next event; None when the worker has ended the stream. After the last one it hangs up."""
+        if self._audio is not None:
+            audio, self._audio = self._audio, None
+            return audio
         event = await self.call.read()
         if not isinstance(event, link.Event):
             return None
         if event.WhichOneof("event") in ("done", "error"):
             await self.call.done_writing()
+        if event.HasField("audio") and event.audio.words:
+            self._audio = event
+            return link.Event(marks=link.Marks(words=event.audio.words))
         return event
 
     async def rest(self) -> Heard:

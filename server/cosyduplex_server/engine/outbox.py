@@ -147,7 +147,16 @@ class Outbox:
         if kind == "done":
             event.done.samples = self.sent_samples
         self._events.popleft()
+        if kind == "marks" and self._events and self._events[0].HasField("audio"):
+            return self._take_with_marks(event)
         return event
+
+    def _take_with_marks(self, marks: link.Event) -> link.Event:
+        """Words and the audio they begin in, in one message where the audio may be sent."""
+        audio = self._take_audio(self._events[0])
+        if audio is None:
+            return marks
+        return link.Event(audio=link.Audio(pcm=audio.audio.pcm, words=marks.marks.words))
 
     def _take_audio(self, event: link.Event) -> link.Event | None:
         start, end = self._head_offset, len(event.audio.pcm)

@@ -118,6 +118,7 @@ class EngineStream:
         self._call = call
         self._on_end = on_end
         self._ended = False
+        self._audio: link.Event | None = None  # came with words, which go first
         self._commands: deque[link.Command] = deque()
         self._wake = asyncio.Event()
         self._put(link.Command(open=_open_command(request)))
@@ -153,6 +154,9 @@ class EngineStream:
     async def __anext__(self) -> link.Event:
         if self._ended:
             raise StopAsyncIteration
+        if self._audio is not None:
+            audio, self._audio = self._audio, None
+            return audio
         try:
             event = await self._call.read()
         except AioRpcError as error:
@@ -169,6 +173,9 @@ class EngineStream:
             return self._fail(None)
         if event.WhichOneof("event") in ("done", "error"):
             self._end()
+        if event.HasField("audio") and event.audio.words:
+            self._audio = event
+            return link.Event(marks=link.Marks(words=event.audio.words))
         return event
 
     def _put(self, command: link.Command) -> None:

@@ -158,10 +158,12 @@ class Event(_message.Message):
     def __init__(self, audio: _Optional[_Union[Audio, _Mapping]] = ..., marks: _Optional[_Union[Marks, _Mapping]] = ..., flushed: _Optional[_Union[Flushed, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., segment_done: _Optional[_Union[SegmentDone, _Mapping]] = ...) -> None: ...
 
 class Audio(_message.Message):
-    __slots__ = ("pcm",)
+    __slots__ = ("pcm", "words")
     PCM_FIELD_NUMBER: _ClassVar[int]
+    WORDS_FIELD_NUMBER: _ClassVar[int]
     pcm: bytes
-    def __init__(self, pcm: _Optional[bytes] = ...) -> None: ...
+    words: _containers.RepeatedCompositeFieldContainer[Word]
+    def __init__(self, pcm: _Optional[bytes] = ..., words: _Optional[_Iterable[_Union[Word, _Mapping]]] = ...) -> None: ...
 
 class Word(_message.Message):
     __slots__ = ("segment", "char_start", "char_end", "sample_start", "sample_end")
