@@ -10,6 +10,8 @@ PYTEST_ARGS ?= -n 2
 PYTHON_READY := $(VENV)/.python-ready
 RUN_READY := $(VENV)/.run-ready
 DEV_READY := $(VENV)/.dev-ready
+CLIENTS := .venv-clients
+CLIENTS_READY := $(CLIENTS)/.ready
 OPUS_READY := $(VENV)/.libopus-looked-for
 
 # The environment variable, unlike pip's option, holds for the tools that build a package as well.
@@ -23,10 +25,10 @@ apt = [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test lint format proto lock clean
+.PHONY: help setup run test test-clients lint format proto lock clean
 
 help: ## Show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(RUN_READY) $(OPUS_READY) ## Start the server: make run ARGS='--port 9000'
 	@exec $(BIN)/cosyduplex serve $(ARGS)
@@ -35,6 +37,10 @@ test: lint $(OPUS_READY) ## Everything that must pass: lint, types, tests
 	@echo "== pytest"
 	@$(BIN)/pytest -q $(PYTEST_ARGS)
 	@[ -d tests/gpu ] || echo "tests/gpu: skipped, this version has nothing that runs on a GPU"
+
+test-clients: $(CLIENTS_READY) $(OPUS_READY) ## The demo page in a real browser, in an environment of its own
+	@echo "== pytest, with Chromium"
+	@$(CLIENTS)/bin/pytest -q $(PYTEST_ARGS) tests/browser
 
 lint: $(DEV_READY) ## Style and types
 	@echo "== ruff"
@@ -55,13 +61,13 @@ proto: $(DEV_READY) ## Generate the engine link's stubs from worker.proto
 
 lock: $(PYTHON_READY) ## Bring constraints.txt to the newest versions that pyproject.toml allows
 	@rm -rf build/lock && $(BIN)/python -m venv build/lock
-	@PIP_CONSTRAINT= build/lock/bin/python -m pip install --quiet hatchling setuptools wheel -e '.[dev]'
+	@PIP_CONSTRAINT= build/lock/bin/python -m pip install --quiet hatchling setuptools wheel -e '.[dev,browser,bench]'
 	@{ sed -n '/^#/p' constraints.txt; PIP_CONSTRAINT= build/lock/bin/python -m pip freeze --all \
 		--exclude pip --exclude-editable; } > build/lock/constraints.txt
 	@mv build/lock/constraints.txt constraints.txt && rm -rf build/lock
 
 clean: ## Remove whatever was installed or built here
-	@rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(VENV) $(CLIENTS) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- set-up
@@ -83,6 +89,15 @@ $(DEV_READY): $(PYTHON_READY) pyproject.toml constraints.txt
 	@echo "Installing into $(VENV) for development (once) ..."
 	@$(BIN)/python -m pip install --quiet -e '.[dev]'
 	@touch $(RUN_READY) $@
+
+# Without Chromium the tests of the page are skipped, and say so.
+$(CLIENTS_READY): $(PYTHON_READY) pyproject.toml constraints.txt
+	@echo "Installing into $(CLIENTS) for tests with real clients (once) ..."
+	@$(PYTHON) -m venv $(CLIENTS)
+	@$(CLIENTS)/bin/python -m pip install --quiet -e '.[dev,browser]'
+	@command -v chromium >/dev/null || { $(call apt,chromium); } || \
+		echo "Chromium is missing, so the demo page is not tested (Debian: apt-get install chromium)"
+	@touch $@
 
 # Without libopus audio is PCM alone, and everything else works: say so once, and go on.
 $(OPUS_READY): | $(PYTHON_READY)

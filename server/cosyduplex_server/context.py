@@ -38,10 +38,10 @@ log = logging.getLogger(__name__)
 # text that a cancel throws away longer.
 SEGMENTS_AHEAD = 3
 # Audio a worker may have made that has not been sent: what one slow tick or a short stall needs.
-ENGINE_AHEAD_MS = 3000
-CREDIT_STEP_MS = 1500
-# Frames in one write: 16 PCM frames of 20 ms at 24 kHz are 15 KB, a fair share of a socket's buffer.
-FRAMES_A_TURN = 16
+ENGINE_AHEAD_MS = 4000
+CREDIT_STEP_MS = 2000
+# Frames in one write: 24 PCM frames of 20 ms at 24 kHz are 23 KB, a fair share of a socket's buffer.
+FRAMES_A_TURN = 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

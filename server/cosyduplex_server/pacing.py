@@ -14,7 +14,7 @@ TICK_S = 0.02
 # asyncio calls a timer up to its clock's resolution early.
 TIMER_SLACK_S = 1e-6
 # A listener with a full buffer is given this much at a time: a write costs far more than a frame.
-REFILL_MS = 200.0
+REFILL_MS = 300.0
 
 
 def refill_ms(max_ahead_ms: int) -> float:
