@@ -112,7 +112,12 @@ SERVERS = {
 
 def masked(data: bytes) -> bytes:
     """A client's text frame; its mask is zero, which costs this side nothing."""
-    length = bytes((0x80 | len(data),)) if len(data) < 126 else b"\xfe" + len(data).to_bytes(2, "big")
+    if len(data) < 126:
+        length = bytes((0x80 | len(data),))
+    elif len(data) < 1 << 16:
+        length = b"\xfe" + len(data).to_bytes(2, "big")
+    else:
+        length = b"\xff" + len(data).to_bytes(8, "big")
     return b"\x81" + length + bytes(4) + data
 
 

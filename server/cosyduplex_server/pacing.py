@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import deque
 from collections.abc import Callable
 
 TICK_S = 0.02
 # asyncio calls a timer up to its clock's resolution early.
 TIMER_SLACK_S = 1e-6
+# The loop is given back after this long; what else is due follows in its next turn.
+TURN_S = 0.002
 # A listener with a full buffer is given this much at a time: a write costs far more than a frame.
 REFILL_MS = 300.0
 
@@ -83,6 +86,7 @@ class Ticker:
         self._due: dict[Callable[[float], None], int] = {}
         self._handle: asyncio.TimerHandle | None = None
         self._next_step = 0
+        self._woken: deque[Callable[[float], None]] = deque()
 
     def wake(self, member: Callable[[float], None], at_s: float) -> None:
         """Calls `member(now_s)` once, in the first step not before `at_s`; the earliest asked for wins."""
@@ -112,10 +116,22 @@ class Ticker:
         self._handle = None
         now_s = self._loop.time()
         # After a stall of the loop several steps are due at once; each member is woken once all the same.
-        due = [step for step in self._steps if step * TICK_S <= now_s + TIMER_SLACK_S]
-        for step in due:
-            for member in tuple(self._steps.pop(step, ())):
-                if self._due.pop(member, None) is not None:
-                    member(now_s)
+        for step in [step for step in self._steps if step * TICK_S <= now_s + TIMER_SLACK_S]:
+            self._woken.extend(self._steps.pop(step))
+        self._wake_some()
+
+    def _wake_some(self) -> None:
+        """Wakes who is due, as many as one turn has time for: sessions that began together come together."""
+        began_s = self._loop.time()
+        while self._woken:
+            now_s = self._loop.time()
+            if now_s - began_s > TURN_S:
+                self._handle = self._loop.call_later(0, self._wake_some)
+                self._next_step = -1
+                return
+            member = self._woken.popleft()
+            if self._due.get(member, math.inf) * TICK_S <= now_s + TIMER_SLACK_S:
+                del self._due[member]
+                member(now_s)
         if self._steps and self._handle is None:
             self._arm(min(self._steps))

@@ -155,6 +155,7 @@ def all_parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentPa
 def test_every_option_that_is_named_exists(page: Path) -> None:
     known = {option for parser in all_parsers(cli._parser()) for option in parser._option_string_actions}
     worker = {"--exit-with-stdin"}  # of engine workers, which are programs of their own
+    worker |= {"--seconds"}  # of the benchmarks
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", page.read_text(encoding="utf-8")))
     assert named - known - worker == set()
 
