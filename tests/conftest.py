@@ -13,8 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from cosyduplex_server.audio.opus import OpusUnavailable, opus_available
+
+# The same examples every time, so that a change fails for what it changed; HYPOTHESIS_PROFILE=default looks
+# for new ones.
+settings.register_profile("repeatable", derandomize=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 # Without libopus, which not everybody may install, what needs it is skipped, and says so.
 
