@@ -157,7 +157,7 @@ def plot_gateway(gateway: dict[str, Any]) -> None:
     )
     axes.axhline(1.0, color="gray", linewidth=0.8)
     axes.set_ylabel("CPU, × node ws of the same run")
-    axes.legend(fontsize=8, ncols=2)
+    axes.legend(fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     figure.savefig(IMAGES / "gateway-cpu.png", dpi=120)
 
 
