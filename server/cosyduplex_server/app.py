@@ -262,7 +262,7 @@ async def serve(config: Config, say_ready: Callable[[Running], None]) -> None:
 def _calm_the_collector() -> None:
     """Looks for cycles seldom: frames are many, short-lived and in none.
 
-    At Python's own thresholds the collector took a quarter of the CPU of 300 streams.
+    At Python's own thresholds it walks them over and over; `benchmarks/gateway.py` without this shows it.
     """
     gc.collect()
     gc.freeze()

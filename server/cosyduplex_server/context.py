@@ -326,7 +326,7 @@ class Context:
         self._pending.append(_Done(stage_seconds))
 
     async def _encode(self, encoder: ContextEncoder, step: Any, *args: bytes) -> list[EncodedFrame]:
-        """Runs one step of the encoder, Opus off the event loop: it costs 5 to 13 ms per audio-second."""
+        """Runs one step of the encoder, Opus off the event loop, which a chunk of it would hold."""
         began_s = time.perf_counter()
         frames: list[EncodedFrame]
         if encoder.threaded:
