@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,7 +20,7 @@ from cosyduplex.messages import (
     ServerMessage,
     SpeechOptions,
 )
-from cosyduplex_server.audio.encode import ContextEncoder, EncodedFrame
+from cosyduplex_server.audio.encode import ContextEncoder, FrameRun
 from cosyduplex_server.audio.negotiate import format_of
 from cosyduplex_server.engine.link import worker_pb2 as link
 from cosyduplex_server.engine.pool import EngineRefused, EngineStream, SpeakRequest
@@ -74,9 +74,7 @@ class Outlet:
         """Puts a message on its way."""
         raise NotImplementedError
 
-    def emit_frames(
-        self, context: Context, frames: Sequence[EncodedFrame], duration_ms: float, *, last: bool
-    ) -> None:
+    def emit_frames(self, context: Context, frames: FrameRun, duration_ms: float, *, last: bool) -> None:
         """Puts frames on their way; `last`: the last of them is the last of its context."""
         raise NotImplementedError
 
@@ -122,7 +120,7 @@ class Context:
         self._transcript = Transcript()
         self._stream: EngineStream | None = None
         self._task: asyncio.Task[None] | None = None
-        self._pending: deque[EncodedFrame | Marks | _Flushed | _Done | Failure] = deque()
+        self._pending: deque[FrameRun | Marks | _Flushed | _Done | Failure] = deque()
         self._segments_out = 0
         self._finish_sent = False
         self._ended = False
@@ -316,19 +314,24 @@ class Context:
                 return
             self._outlet.pump()
 
-    def _queue(self, frames: list[EncodedFrame]) -> None:
-        if frames and not self._pending:
+    def _queue(self, frames: FrameRun) -> None:
+        if not len(frames):
+            return
+        if not self._pending:
             self._frames_since_s = self._loop.time()
-        self._pending.extend(frames)
+        if self._pending and isinstance(waiting := self._pending[-1], FrameRun):
+            waiting.extend(frames)
+        else:
+            self._pending.append(frames)
 
     def _queue_done(self, stage_seconds: dict[str, float]) -> None:
         self._pending.extend(_Flushed() for _ in range(self._flushes_after_end))
         self._pending.append(_Done(stage_seconds))
 
-    async def _encode(self, encoder: ContextEncoder, step: Any, *args: bytes) -> list[EncodedFrame]:
+    async def _encode(self, encoder: ContextEncoder, step: Any, *args: bytes) -> FrameRun:
         """Runs one step of the encoder, Opus off the event loop, which a chunk of it would hold."""
         began_s = time.perf_counter()
-        frames: list[EncodedFrame]
+        frames: FrameRun
         if encoder.threaded:
             frames = await self._loop.run_in_executor(self._gateway.encode_pool, step, *args)
         else:
@@ -396,43 +399,44 @@ class Context:
             return False, self._come_back_s
         emitted = 0
         while self._pending and not self._closed and emitted < FRAMES_A_TURN:
-            if isinstance(self._pending[0], EncodedFrame):
-                num_frames, come_back_s = self._send_frames(now_s)
+            item = self._pending[0]
+            if isinstance(item, FrameRun):
+                num_frames, come_back_s = self._send_frames(item, FRAMES_A_TURN - emitted, now_s)
                 emitted += num_frames
                 if come_back_s is not None:
                     self._come_back_s = come_back_s
                     self._grant_credit()
                     return emitted > 0, come_back_s
             else:
-                self._send_item(self._pending.popleft())
+                self._pending.popleft()
+                self._send_item(item)
                 emitted += 1
         if emitted and not self._closed:
             self._grant_credit()
         return emitted > 0, None
 
-    def _send_frames(self, now_s: float) -> tuple[int, float | None]:
+    def _send_frames(self, frames: FrameRun, most: int, now_s: float) -> tuple[int, float | None]:
         """Emits the frames that fit; returns how many, and when to come back for one that does not."""
         max_ahead_ms = self._outlet.max_ahead_ms
         ahead_ms = self.playback.ahead_ms(now_s)
         ms_per_sample = 1000 / self._outlet.audio.sample_rate
-        frames: list[EncodedFrame] = []
-        duration_ms = 0.0
-        come_back_s = None
-        while len(frames) < FRAMES_A_TURN and self._pending and isinstance(self._pending[0], EncodedFrame):
-            frame = self._pending[0]
-            next_ms = duration_ms + frame.num_samples * ms_per_sample
+        num_frames, duration_ms, come_back_s = 0, 0.0, None
+        for num_samples in frames.num_samples[:most]:
+            next_ms = duration_ms + num_samples * ms_per_sample
             if max_ahead_ms and ahead_ms + next_ms > max_ahead_ms:
                 wait_ms = ahead_ms + duration_ms + refill_ms(max_ahead_ms) - max_ahead_ms
                 come_back_s = now_s + max(wait_ms, next_ms - duration_ms) / 1000
                 break
-            frames.append(frame)
-            duration_ms = next_ms
-            self._pending.popleft()
-        if frames:
+            num_frames, duration_ms = num_frames + 1, next_ms
+        if num_frames:
+            if num_frames == len(frames):
+                self._pending.popleft()
+            else:
+                frames = frames.split(num_frames)
             self._account(frames, duration_ms, now_s)
-        return len(frames), come_back_s
+        return num_frames, come_back_s
 
-    def _account(self, frames: list[EncodedFrame], duration_ms: float, now_s: float) -> None:
+    def _account(self, frames: FrameRun, duration_ms: float, now_s: float) -> None:
         if self._first_frame_s is None:
             self._first_frame_s = now_s
             self._observe_first_frame(now_s)
@@ -440,7 +444,7 @@ class Context:
         if self.playback.send(duration_ms, now_s):
             self._gateway.metrics.underruns.labels(self._blame(dry_at_s)).inc()
         self._last_flag_sent = self._was_last_frame()
-        self._pts = frames[-1].pts + frames[-1].num_samples
+        self._pts = frames.end
         self._outlet.emit_frames(self, frames, duration_ms, last=self._last_flag_sent)
 
     def _blame(self, dry_at_s: float) -> str:
@@ -453,9 +457,9 @@ class Context:
         """Whether everything up to the end of the context is known and no audio is left."""
         if not self._pending or not isinstance(self._pending[-1], _Done):
             return False
-        return not any(isinstance(item, EncodedFrame) for item in self._pending)
+        return not any(isinstance(item, FrameRun) for item in self._pending)
 
-    def _send_item(self, item: Marks | _Flushed | _Done | Failure | EncodedFrame) -> None:
+    def _send_item(self, item: Marks | _Flushed | _Done | Failure) -> None:
         if isinstance(item, Marks):
             self._outlet.emit(item)
         elif isinstance(item, _Flushed):
@@ -469,7 +473,7 @@ class Context:
 
     def _send_done(self, done: _Done) -> None:
         if self._first_frame_s is not None and not self._last_flag_sent:
-            self._outlet.emit_frames(self, [EncodedFrame(self._pts, 0, b"")], 0.0, last=True)
+            self._outlet.emit_frames(self, FrameRun(self._pts, [0], [b""]), 0.0, last=True)
         self._close()
         self._observe_stages(done.stage_seconds)
         self._outlet.emit(

@@ -37,7 +37,7 @@ from cosyduplex.messages import (
     Warning,
 )
 from cosyduplex_server.access import Principal
-from cosyduplex_server.audio.encode import EncodedFrame
+from cosyduplex_server.audio.encode import FrameRun
 from cosyduplex_server.audio.negotiate import negotiate_audio
 from cosyduplex_server.context import Context, ContextSettings, Outlet
 from cosyduplex_server.errors import Failure
@@ -341,12 +341,11 @@ class Session(Outlet):
         data = self._put(message)
         self._replay.add_event(self._connection.last_ev, data)
 
-    def emit_frames(
-        self, context: Context, frames: Sequence[EncodedFrame], duration_ms: float, *, last: bool
-    ) -> None:
+    def emit_frames(self, context: Context, frames: FrameRun, duration_ms: float, *, last: bool) -> None:
         """Puts numbered frames on their way."""
-        positioned = [(frame.pts, frame.payload) for frame in frames]
-        data = self._connection.send_frames(context.index, positioned, last=last)
+        positioned = list(zip(frames.positions(), frames.payloads, strict=False))
+        # A tuple of bytes is nothing that the garbage collector walks; a list is, for as long as it is kept.
+        data = tuple(self._connection.send_frames(context.index, positioned, last=last))
         self._replay.add_frames(self._connection.last_seq, duration_ms, data)
         self._outgoing.append((True, data))
         self._audio_ms += duration_ms

@@ -8,8 +8,10 @@ are as long as the audio.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple
+from itertools import accumulate
+from typing import Final, Literal
 
 from cosyduplex_server.audio.opus import OpusEncoder, Profile
 from cosyduplex_server.audio.resample import Resampler
@@ -33,7 +35,8 @@ class AudioFormat:
         return self.sample_rate_hz * self.frame_ms // 1000
 
 
-class EncodedFrame(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class EncodedFrame:
     """One wire frame: where its audio begins, how much the listener gains from it, and its bytes."""
 
     pts: int
@@ -41,7 +44,51 @@ class EncodedFrame(NamedTuple):
     payload: bytes
 
 
-_new_frame = tuple.__new__
+class FrameRun:
+    """Consecutive frames of one context, as few objects as can be.
+
+    Hundreds of listeners have seconds of audio waiting: held frame by frame, the garbage collector walks tens
+    of thousands of objects, and holds the event loop for tens of milliseconds meanwhile.
+
+    Attributes:
+        pts: Where the first frame begins.
+        num_samples: How much the listener gains from each frame.
+        payloads: Each frame's bytes.
+    """
+
+    __slots__ = ("num_samples", "payloads", "pts")
+
+    def __init__(self, pts: int, num_samples: list[int], payloads: list[bytes]) -> None:
+        self.pts = pts
+        self.num_samples = num_samples
+        self.payloads = payloads
+
+    def __len__(self) -> int:
+        return len(self.payloads)
+
+    def __iter__(self) -> Iterator[EncodedFrame]:
+        return map(EncodedFrame, self.positions(), self.num_samples, self.payloads)
+
+    @property
+    def end(self) -> int:
+        """Where the frame after the last one begins."""
+        return self.pts + sum(self.num_samples)
+
+    def positions(self) -> Iterator[int]:
+        """Where each frame begins, and where the next one would."""
+        return accumulate(self.num_samples, initial=self.pts)
+
+    def extend(self, more: FrameRun) -> None:
+        """Adds the frames that follow."""
+        self.num_samples += more.num_samples
+        self.payloads += more.payloads
+
+    def split(self, num_frames: int) -> FrameRun:
+        """Takes the first frames away and returns them."""
+        first = FrameRun(self.pts, self.num_samples[:num_frames], self.payloads[:num_frames])
+        self.pts = first.end
+        del self.num_samples[:num_frames], self.payloads[:num_frames]
+        return first
 
 
 class ContextEncoder:
@@ -87,7 +134,7 @@ class ContextEncoder:
         """Returns samples at the negotiated rate as milliseconds, rounded to the nearest."""
         return (samples * 1000 + self._sample_rate_hz // 2) // self._sample_rate_hz
 
-    def push(self, pcm: bytes) -> list[EncodedFrame]:
+    def push(self, pcm: bytes) -> FrameRun:
         """Takes the engine's next samples and returns the frames they complete.
 
         Raises:
@@ -95,21 +142,25 @@ class ContextEncoder:
         """
         return self._framer.add(self._resampler.process(pcm))
 
-    def flush(self) -> list[EncodedFrame]:
+    def flush(self) -> FrameRun:
         """Returns frames that make all that was pushed audible now; more may be pushed afterwards.
 
         PCM ends in a short frame. Opus can only send whole frames and delays them by `pre_skip`: both
         are filled with silence, which from then on is part of the timeline.
         """
-        return self._framer.add(self._resampler.flush()) + self._framer.flush()
+        frames = self._framer.add(self._resampler.flush())
+        frames.extend(self._framer.flush())
+        return frames
 
-    def finish(self) -> list[EncodedFrame]:
+    def finish(self) -> FrameRun:
         """Returns the last frames of the context, if any are due.
 
         As `flush`, but Opus's padding does not count: the last frame's `num_samples` ends where the
         audio does, and what a decoder gives beyond it is to be dropped.
         """
-        return self._framer.add(self._resampler.finish()) + self._framer.finish()
+        frames = self._framer.add(self._resampler.finish())
+        frames.extend(self._framer.finish())
+        return frames
 
 
 class _PcmFramer:
@@ -124,36 +175,21 @@ class _PcmFramer:
     def num_samples(self) -> int:
         return self._next_pts + len(self._pending) // _SAMPLE_BYTES
 
-    def add(self, pcm: bytes) -> list[EncodedFrame]:
-        pcm = self._pending + pcm
-        frame_bytes, num_samples, pts = self._frame_bytes, self._frame_bytes // _SAMPLE_BYTES, self._next_pts
-        whole = len(pcm) // frame_bytes
-        self._pending = pcm[whole * frame_bytes :]
-        self._next_pts += whole * num_samples
-        # Fifty a second for every listener, so past the class's own, slower constructor.
-        return [
-            _new_frame(
-                EncodedFrame,
-                (
-                    pts + number * num_samples,
-                    num_samples,
-                    pcm[number * frame_bytes : (number + 1) * frame_bytes],
-                ),
-            )
-            for number in range(whole)
-        ]
+    def add(self, pcm: bytes) -> FrameRun:
+        payloads, self._pending = _split(self._pending + pcm, self._frame_bytes)
+        return self._run(payloads, self._frame_bytes // _SAMPLE_BYTES)
 
-    def flush(self) -> list[EncodedFrame]:
+    def flush(self) -> FrameRun:
         rest, self._pending = self._pending, b""
-        return [self._frame(rest)] if rest else []
+        return self._run([rest] if rest else [], len(rest) // _SAMPLE_BYTES)
 
-    def finish(self) -> list[EncodedFrame]:
+    def finish(self) -> FrameRun:
         return self.flush()
 
-    def _frame(self, payload: bytes) -> EncodedFrame:
-        frame = EncodedFrame(self._next_pts, len(payload) // _SAMPLE_BYTES, payload)
-        self._next_pts += frame.num_samples
-        return frame
+    def _run(self, payloads: list[bytes], num_samples: int) -> FrameRun:
+        pts = self._next_pts
+        self._next_pts += len(payloads) * num_samples
+        return FrameRun(pts, [num_samples] * len(payloads), payloads)
 
 
 class _OpusFramer:
@@ -173,39 +209,38 @@ class _OpusFramer:
     def num_samples(self) -> int:
         return max(self._audio_end, self._next_pts)
 
-    def add(self, pcm: bytes) -> list[EncodedFrame]:
+    def add(self, pcm: bytes) -> FrameRun:
         frames = self._encode(pcm)
         if pcm:
             self._audio_end = self._taken
         return frames
 
-    def flush(self) -> list[EncodedFrame]:
+    def flush(self) -> FrameRun:
         if self._audio_end <= self._next_pts:
-            return []
+            return FrameRun(self._next_pts, [], [])
         num_packets = -(-(self._audio_end + self.pre_skip) // self._encoder.frame_samples)
         silence = num_packets * self._encoder.frame_samples - self._taken
         self.inserted_samples += silence
         return self._encode(bytes(silence * _SAMPLE_BYTES))
 
-    def finish(self) -> list[EncodedFrame]:
+    def finish(self) -> FrameRun:
         frames = self.flush()
-        if frames:
-            surplus = self._next_pts - self._audio_end
-            frames[-1] = frames[-1]._replace(num_samples=frames[-1].num_samples - surplus)
+        if len(frames):
+            frames.num_samples[-1] -= self._next_pts - self._audio_end
             self._next_pts = self._audio_end
         return frames
 
-    def _encode(self, pcm: bytes) -> list[EncodedFrame]:
+    def _encode(self, pcm: bytes) -> FrameRun:
         self._taken += len(pcm) // _SAMPLE_BYTES
         whole, self._pending = _split(self._pending + pcm, self._encoder.frame_samples * _SAMPLE_BYTES)
-        return [self._frame(frame_pcm) for frame_pcm in whole]
-
-    def _frame(self, pcm: bytes) -> EncodedFrame:
-        self._num_packets += 1
-        end = self._num_packets * self._encoder.frame_samples - self.pre_skip
-        frame = EncodedFrame(self._next_pts, end - self._next_pts, self._encoder.encode(pcm))
-        self._next_pts = end
-        return frame
+        frames = FrameRun(self._next_pts, [], [])
+        for frame_pcm in whole:
+            self._num_packets += 1
+            end = self._num_packets * self._encoder.frame_samples - self.pre_skip
+            frames.num_samples.append(end - self._next_pts)
+            frames.payloads.append(self._encoder.encode(frame_pcm))
+            self._next_pts = end
+        return frames
 
 
 def _split(pcm: bytes, frame_bytes: int) -> tuple[list[bytes], bytes]:
