@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import importlib.util
 import logging
 import os
@@ -253,20 +252,10 @@ async def serve(config: Config, say_ready: Callable[[Running], None]) -> None:
         told_to_stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, told_to_stop.set)
-        _calm_the_collector()
+        running.gateway.collector.start()
         say_ready(running)
         await told_to_stop.wait()
         log.info("draining", extra={"sessions": len(running.gateway.sessions)})
-
-
-def _calm_the_collector() -> None:
-    """Looks for cycles seldom: frames are many, short-lived and in none.
-
-    At Python's own thresholds it walks them over and over; `benchmarks/gateway.py` without this shows it.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
 
 
 def ready_line(running: Running) -> str:

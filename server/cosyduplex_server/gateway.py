@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from cosyduplex.errors import ErrorCode
 from cosyduplex.messages import Limits, SpeechOptions
 from cosyduplex_server.access import Gatekeeper
+from cosyduplex_server.collector import Collector
 from cosyduplex_server.config import Config
 from cosyduplex_server.engine.pool import WorkerPool
 from cosyduplex_server.engine.supervisor import Supervisor
@@ -47,6 +48,7 @@ class Gateway:
         self.gatekeeper = gatekeeper
         self.metrics = metrics
         self.sessions: set[Session] = set()
+        self.collector = Collector()
         self.draining = False
         self.supervisor: Supervisor | None = None
         self._restarts_counted = 0
@@ -138,6 +140,7 @@ class Gateway:
         finally:
             self.sessions.discard(session)
             self.metrics.sessions.dec()
+            self.collector.session_ended(len(self.sessions))
             if not self.sessions:
                 self._nobody_left.set()
 
