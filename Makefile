@@ -61,6 +61,7 @@ proto: $(DEV_READY) ## Generate the engine link's stubs from worker.proto
 
 lock: $(PYTHON_READY) ## Bring constraints.txt to the newest versions that pyproject.toml allows
 	@rm -rf build/lock && $(BIN)/python -m venv build/lock
+	@build/lock/bin/python -m pip install --quiet torch
 	@PIP_CONSTRAINT= build/lock/bin/python -m pip install --quiet hatchling setuptools wheel -e '.[dev,browser,bench]'
 	@{ sed -n '/^#/p' constraints.txt; PIP_CONSTRAINT= build/lock/bin/python -m pip freeze --all \
 		--exclude pip --exclude-editable; } > build/lock/constraints.txt
@@ -87,6 +88,7 @@ $(RUN_READY): $(PYTHON_READY) pyproject.toml constraints.txt
 
 $(DEV_READY): $(PYTHON_READY) pyproject.toml constraints.txt
 	@echo "Installing into $(VENV) for development (once) ..."
+	@$(BIN)/python -m pip install --quiet torch
 	@$(BIN)/python -m pip install --quiet -e '.[dev]'
 	@touch $(RUN_READY) $@
 

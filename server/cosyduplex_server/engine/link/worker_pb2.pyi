@@ -34,7 +34,7 @@ class Voice(_message.Message):
     def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., language: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class Description(_message.Message):
-    __slots__ = ("engine", "engine_version", "model", "device", "sample_rate_hz", "voices", "exact_marks", "parameters", "slots", "notes")
+    __slots__ = ("engine", "engine_version", "model", "device", "sample_rate_hz", "voices", "exact_marks", "parameters", "slots", "notes", "text_streaming", "clones_voices")
     ENGINE_FIELD_NUMBER: _ClassVar[int]
     ENGINE_VERSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -45,6 +45,8 @@ class Description(_message.Message):
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     SLOTS_FIELD_NUMBER: _ClassVar[int]
     NOTES_FIELD_NUMBER: _ClassVar[int]
+    TEXT_STREAMING_FIELD_NUMBER: _ClassVar[int]
+    CLONES_VOICES_FIELD_NUMBER: _ClassVar[int]
     engine: str
     engine_version: str
     model: str
@@ -55,7 +57,63 @@ class Description(_message.Message):
     parameters: _containers.RepeatedScalarFieldContainer[str]
     slots: int
     notes: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, engine: _Optional[str] = ..., engine_version: _Optional[str] = ..., model: _Optional[str] = ..., device: _Optional[str] = ..., sample_rate_hz: _Optional[int] = ..., voices: _Optional[_Iterable[_Union[Voice, _Mapping]]] = ..., exact_marks: _Optional[bool] = ..., parameters: _Optional[_Iterable[str]] = ..., slots: _Optional[int] = ..., notes: _Optional[_Iterable[str]] = ...) -> None: ...
+    text_streaming: bool
+    clones_voices: bool
+    def __init__(self, engine: _Optional[str] = ..., engine_version: _Optional[str] = ..., model: _Optional[str] = ..., device: _Optional[str] = ..., sample_rate_hz: _Optional[int] = ..., voices: _Optional[_Iterable[_Union[Voice, _Mapping]]] = ..., exact_marks: _Optional[bool] = ..., parameters: _Optional[_Iterable[str]] = ..., slots: _Optional[int] = ..., notes: _Optional[_Iterable[str]] = ..., text_streaming: _Optional[bool] = ..., clones_voices: _Optional[bool] = ...) -> None: ...
+
+class VoicePrompt(_message.Message):
+    __slots__ = ("id", "name", "language", "text", "audio", "features", "labels")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    LANGUAGE_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    AUDIO_FIELD_NUMBER: _ClassVar[int]
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    name: str
+    language: str
+    text: str
+    audio: bytes
+    features: bytes
+    labels: _containers.ScalarMap[str, str]
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., language: _Optional[str] = ..., text: _Optional[str] = ..., audio: _Optional[bytes] = ..., features: _Optional[bytes] = ..., labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class VoiceAdded(_message.Message):
+    __slots__ = ("error", "features", "figures", "notes")
+    class FiguresEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    FEATURES_FIELD_NUMBER: _ClassVar[int]
+    FIGURES_FIELD_NUMBER: _ClassVar[int]
+    NOTES_FIELD_NUMBER: _ClassVar[int]
+    error: Error
+    features: bytes
+    figures: _containers.ScalarMap[str, float]
+    notes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, error: _Optional[_Union[Error, _Mapping]] = ..., features: _Optional[bytes] = ..., figures: _Optional[_Mapping[str, float]] = ..., notes: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class VoiceId(_message.Message):
+    __slots__ = ("id",)
+    ID_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    def __init__(self, id: _Optional[str] = ...) -> None: ...
+
+class VoiceRemoved(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class Capacity(_message.Message):
     __slots__ = ("slots", "busy", "draining", "gpu_memory_bytes")

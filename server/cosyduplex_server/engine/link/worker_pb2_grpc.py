@@ -49,6 +49,16 @@ class EngineWorkerStub:
                 request_serializer=cosyduplex__server_dot_engine_dot_link_dot_worker__pb2.Command.SerializeToString,
                 response_deserializer=cosyduplex__server_dot_engine_dot_link_dot_worker__pb2.Event.FromString,
                 _registered_method=True)
+        self.AddVoice = channel.unary_unary(
+                '/cosyduplex.engine.v1.EngineWorker/AddVoice',
+                request_serializer=cosyduplex__server_dot_engine_dot_link_dot_worker__pb2.VoicePrompt.SerializeToString,
+                response_deserializer=cosyduplex__server_dot_engine_dot_link_dot_worker__pb2.VoiceAdded.FromString,
+                _registered_method=True)
+        self.RemoveVoice = channel.unary_unary(
+                '/cosyduplex.engine.v1.EngineWorker/RemoveVoice',
+                request_serializer=cosyduplex__server_dot_engine_dot_link_dot_worker__pb2.VoiceId.SerializeToString,
+                response_deserializer=cosyduplex__server_dot_engine_dot_link_dot_worker__pb2.VoiceRemoved.FromString,
+                _registered_method=True)
 
 
 class EngineWorkerServicer:
@@ -75,6 +85,19 @@ class EngineWorkerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AddVoice(self, request, context):
+        """A voice of the gateway's store: this worker can speak it once it has answered. UNIMPLEMENTED: it clones none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveVoice(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EngineWorkerServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -92,6 +115,16 @@ def add_EngineWorkerServicer_to_server(servicer, server):
                     servicer.Speak,
                     request_deserializer=cosyduplex__server_dot_engine_dot_link_dot_worker__pb2.Command.FromString,
                     response_serializer=cosyduplex__server_dot_engine_dot_link_dot_worker__pb2.Event.SerializeToString,
+            ),
+            'AddVoice': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddVoice,
+                    request_deserializer=cosyduplex__server_dot_engine_dot_link_dot_worker__pb2.VoicePrompt.FromString,
+                    response_serializer=cosyduplex__server_dot_engine_dot_link_dot_worker__pb2.VoiceAdded.SerializeToString,
+            ),
+            'RemoveVoice': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveVoice,
+                    request_deserializer=cosyduplex__server_dot_engine_dot_link_dot_worker__pb2.VoiceId.FromString,
+                    response_serializer=cosyduplex__server_dot_engine_dot_link_dot_worker__pb2.VoiceRemoved.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -175,6 +208,60 @@ class EngineWorker:
             '/cosyduplex.engine.v1.EngineWorker/Speak',
             cosyduplex__server_dot_engine_dot_link_dot_worker__pb2.Command.SerializeToString,
             cosyduplex__server_dot_engine_dot_link_dot_worker__pb2.Event.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddVoice(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cosyduplex.engine.v1.EngineWorker/AddVoice',
+            cosyduplex__server_dot_engine_dot_link_dot_worker__pb2.VoicePrompt.SerializeToString,
+            cosyduplex__server_dot_engine_dot_link_dot_worker__pb2.VoiceAdded.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveVoice(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cosyduplex.engine.v1.EngineWorker/RemoveVoice',
+            cosyduplex__server_dot_engine_dot_link_dot_worker__pb2.VoiceId.SerializeToString,
+            cosyduplex__server_dot_engine_dot_link_dot_worker__pb2.VoiceRemoved.FromString,
             options,
             channel_credentials,
             insecure,
