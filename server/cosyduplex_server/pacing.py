@@ -87,6 +87,7 @@ class Ticker:
         self._handle: asyncio.TimerHandle | None = None
         self._next_step = 0
         self._woken: deque[Callable[[float], None]] = deque()
+        self._turn: asyncio.Handle | None = None  # the next turn of those in `_woken`
 
     def wake(self, member: Callable[[float], None], at_s: float) -> None:
         """Calls `member(now_s)` once, in the first step not before `at_s`; the earliest asked for wins."""
@@ -118,20 +119,24 @@ class Ticker:
         # After a stall of the loop several steps are due at once; each member is woken once all the same.
         for step in [step for step in self._steps if step * TICK_S <= now_s + TIMER_SLACK_S]:
             self._woken.extend(self._steps.pop(step))
-        self._wake_some()
+        if self._turn is None:
+            self._wake_some()
+        self._arm_next()
 
     def _wake_some(self) -> None:
         """Wakes who is due, as many as one turn has time for: sessions that began together come together."""
+        self._turn = None
         began_s = self._loop.time()
         while self._woken:
             now_s = self._loop.time()
             if now_s - began_s > TURN_S:
-                self._handle = self._loop.call_later(0, self._wake_some)
-                self._next_step = -1
+                self._turn = self._loop.call_later(0, self._wake_some)
                 return
             member = self._woken.popleft()
             if self._due.get(member, math.inf) * TICK_S <= now_s + TIMER_SLACK_S:
                 del self._due[member]
                 member(now_s)
+
+    def _arm_next(self) -> None:
         if self._steps and self._handle is None:
             self._arm(min(self._steps))

@@ -20,6 +20,8 @@ import json
 import os
 import re
 import sys
+import time
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -55,11 +57,19 @@ class FakeScript:
         signal: "tone": a sine of `tone_hz(n)` for the n-th context, counted from 0 in this process;
             "counter": sample i has the value i modulo 32768, so that a lost or doubled sample shows.
         slots: contexts at a time.
+        text_streaming: it speaks the parts of a segment as they come, and does not wait for its end.
         voices: the ids it answers to; the first is the default.
         max_ahead_ms: it rests while this much audio waits to be sent.
         fail_after_ms: a context of which this much audio has been sent ends with `engine_failed`.
         crash_after_ms: … ends this process, with `CRASH_EXIT_CODE`.
         stall_after_ms: … says nothing more.
+        model: what it says its model is.
+        clones: it makes voices of recordings. One of it sounds as its recording decides, whatever the
+            signal: a sine of `cloned_tone_hz(recording)`.
+        clone_ms: making one from a recording takes this long.
+        features: the kind of features it makes, and the only one it takes back.
+        refuse_voice: no recording is good enough; this is the error code.
+        voice_log: a file that gets one line of JSON for each voice added or removed.
         refuse_open: every context is refused with this error code.
         refuse_start: the engine does not start, with this message.
     """
@@ -71,11 +81,18 @@ class FakeScript:
     sample_rate_hz: int = 24000
     signal: Literal["tone", "counter"] = "tone"
     slots: int = 8
+    text_streaming: bool = False
     voices: tuple[str, ...] = ("fake",)
     max_ahead_ms: float = 10_000.0
     fail_after_ms: float | None = None
     crash_after_ms: float | None = None
     stall_after_ms: float | None = None
+    model: str = "script"
+    clones: bool = False
+    clone_ms: float = 0.0
+    features: str = "A"
+    refuse_voice: str | None = None
+    voice_log: str | None = None
     refuse_open: str | None = None
     refuse_start: str | None = None
 
@@ -105,21 +122,34 @@ def tone_hz(ordinal: int) -> float:
     return 300.0 + 40.0 * (ordinal % 20)
 
 
+def cloned_tone_hz(wav: bytes) -> float:
+    """The frequency of the voice made of a recording: 40 different ones, 20 Hz apart, none of `tone_hz`."""
+    return 1200.0 + 20.0 * (zlib.crc32(wav) % 40)
+
+
 class FakeEngine:
-    """An engine that follows a script. Time is the event loop's."""
+    """An engine that follows a script. Time is the event loop's.
+
+    Attributes:
+        appends: the text that all contexts were given, in the order in which it came.
+    """
 
     def __init__(self, script: FakeScript) -> None:
         self.script = script
+        self._clones: dict[str, float] = {}
         self._ordinals = itertools.count()
+        self.appends: list[link.Append] = []
         self._description = link.Description(
             engine="fake",
             engine_version="1",
-            model="script",
+            model=script.model,
             device="cpu",
             sample_rate_hz=script.sample_rate_hz,
             voices=[link.Voice(id=voice, name=voice, language="en") for voice in script.voices],
             exact_marks=True,
             slots=script.slots,
+            text_streaming=script.text_streaming,
+            clones_voices=script.clones,
         )
 
     @property
@@ -135,20 +165,78 @@ class FakeEngine:
         """
         if self.script.refuse_open is not None:
             raise Failure(ErrorCode(self.script.refuse_open), "The script refuses every context.")
-        if request.voice and request.voice not in self.script.voices:
+        clone_hz = self._clones.get(request.voice)
+        if clone_hz is None and request.voice and request.voice not in self.script.voices:
             raise Failure(ErrorCode.UNKNOWN_VOICE, f"There is no voice {request.voice!r}.")
-        return _FakeRequest(self.script, next(self._ordinals), outbox)
+        return _FakeRequest(self.script, next(self._ordinals), outbox, clone_hz, self.appends)
+
+    def add_voice(self, prompt: link.VoicePrompt) -> link.VoiceAdded:
+        """Make a voice, as a `CloningEngine` does: from its features where they are of the script's kind.
+
+        Raises:
+            Failure: there is neither a recording nor features that fit, or the script refuses.
+        """
+        mark = f"fake features {self.script.features} ".encode()
+        fits = prompt.features.startswith(mark)
+        if not fits:
+            self._listen_to(prompt)
+        tone = prompt.features[len(mark) :] if fits else str(cloned_tone_hz(prompt.audio)).encode()
+        self._clones[prompt.id] = float(tone)
+        self._log_voice(added=prompt.id, source="features" if fits else "recording", text=prompt.text)
+        return link.VoiceAdded(features=mark + tone, figures={"prompt_tokens": 25.0 * len(prompt.text)})
+
+    def _listen_to(self, prompt: link.VoicePrompt) -> None:
+        if not prompt.audio:
+            raise Failure(ErrorCode.BAD_REFERENCE_AUDIO, "These features are not of this engine.")
+        time.sleep(self.script.clone_ms / 1000)
+        if self.script.refuse_voice is not None:
+            raise Failure(ErrorCode(self.script.refuse_voice), "The script refuses every recording.")
+
+    def remove_voice(self, voice_id: str) -> None:
+        """Forget a voice."""
+        self._clones.pop(voice_id, None)
+        self._log_voice(removed=voice_id)
+
+    def _log_voice(self, **fields: str) -> None:
+        if self.script.voice_log is not None:
+            with open(self.script.voice_log, "a", encoding="utf-8") as file:
+                file.write(json.dumps(fields) + "\n")
 
     async def aclose(self) -> None:
         """Nothing to give back."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Part(Segment):
+    """The next text of a segment."""
+
+    closes: bool
+
+
+class _PartQueue(SegmentQueue):
+    """Hands out the parts of a segment one by one; a segment ends with the part that closes it."""
+
+    def append(self, segment: int, text: str, closes: bool) -> None:
+        """Take more text."""
+        self._items.append(_Part(segment, text, closes))
+
+
 class _FakeRequest:
-    def __init__(self, script: FakeScript, ordinal: int, outbox: Outbox) -> None:
+    def __init__(
+        self,
+        script: FakeScript,
+        ordinal: int,
+        outbox: Outbox,
+        clone_hz: float | None,
+        appends: list[link.Append],
+    ) -> None:
         self._script = script
-        self._tone_hz = tone_hz(ordinal)
+        self._clone_hz = clone_hz
+        self._tone_hz = tone_hz(ordinal) if clone_hz is None else clone_hz
         self._outbox = outbox
-        self._queue = SegmentQueue()
+        self._appends = appends
+        self._queue = _PartQueue() if script.text_streaming else SegmentQueue()
+        self._begun_chars = 0  # of the segment whose parts are being spoken
         self._made_samples = 0
         self._sent_samples = 0
         fates = (
@@ -165,6 +253,7 @@ class _FakeRequest:
         self._task.add_done_callback(self._report)
 
     def append(self, segment: int, text: str, closes: bool) -> None:
+        self._appends.append(link.Append(segment=segment, text=text, closes=closes))
         self._queue.append(segment, text, closes)
         self._changed.set()
 
@@ -204,13 +293,17 @@ class _FakeRequest:
     async def _speak(self, segment: Segment) -> None:
         start = self._made_samples
         end = start + self._position(len(segment.text))
-        words = self._words(segment, start)
+        words = self._words(segment, start, self._begun_chars)
         if start == 0:
             await asyncio.sleep(self._script.first_audio_ms / 1000)
         while self._made_samples < end:
             await self._make(
                 min(self._script.samples(self._script.chunk_ms), end - self._made_samples), words
             )
+        if isinstance(segment, _Part) and not segment.closes:
+            self._begun_chars += len(segment.text)
+            return
+        self._begun_chars = 0
         self._outbox.emit(link.Event(segment_done=link.SegmentDone(segment=segment.number)))
 
     async def _make(self, num_samples: int, words: list[link.Word]) -> None:
@@ -241,19 +334,19 @@ class _FakeRequest:
 
     def _signal(self, positions: NDArray[np.int64]) -> NDArray[np.int16]:
         values: NDArray[np.generic]
-        if self._script.signal == "counter":
+        if self._script.signal == "counter" and self._clone_hz is None:
             values = positions % 32768
         else:
             phase = 2 * np.pi * self._tone_hz / self._script.sample_rate_hz * positions
             values = np.round(8000 * np.sin(phase))
         return values.astype(np.int16)
 
-    def _words(self, segment: Segment, start: int) -> list[link.Word]:
+    def _words(self, segment: Segment, start: int, begun_chars: int) -> list[link.Word]:
         return [
             link.Word(
                 segment=segment.number,
-                char_start=found.start(),
-                char_end=found.end(),
+                char_start=begun_chars + found.start(),
+                char_end=begun_chars + found.end(),
                 sample_start=start + self._position(found.start()),
                 sample_end=start + self._position(found.end()),
             )
@@ -388,7 +481,11 @@ class ManualClock:
             when, _, timer = heapq.heappop(self._due)
             self._now = max(self._now, when)
             timer.run()
-        self._now = target
+        self._now = max(self._now, target)
+
+    def spend(self, seconds: float) -> None:
+        """Let a callback take that long: time goes on and nothing else runs."""
+        self._now += seconds
 
 
 class ManualTimer:

@@ -89,3 +89,29 @@ def test_everybody_is_woken_within_a_step_of_its_time(steps):
         assert all(at_s > clock.time() - TICK_S - 1e-9 for at_s in due.values())
     clock.advance(2.0)
     assert due == {}
+
+
+@given(
+    rounds=st.lists(
+        st.lists(st.sampled_from([0.0, 0.1, 1.0, 1.9, 2.1, 30.0]), min_size=1, max_size=6),
+        min_size=2,
+        max_size=4,
+    )
+)
+def test_everybody_is_woken_however_long_the_waking_of_others_takes(rounds):
+    clock = ManualClock()
+    ticker = Ticker(clock)
+    for work_ms in rounds:
+        woken = [False] * len(work_ms)
+
+        def member(number: int, work_s: float, woken: list[bool] = woken):
+            def wake(now_s: float) -> None:
+                woken[number] = True
+                clock.spend(work_s)
+
+            return wake
+
+        for number, ms in enumerate(work_ms):
+            ticker.wake(member(number, ms / 1000), clock.time() + 0.05)
+        clock.advance(1.0)
+        assert all(woken)
