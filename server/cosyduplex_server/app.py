@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import uvicorn
 
@@ -26,12 +27,14 @@ from cosyduplex_server.audio.resample import Resampler
 from cosyduplex_server.config import Config
 from cosyduplex_server.engine.pool import WorkerPool
 from cosyduplex_server.engine.supervisor import EngineStartError, Supervisor
+from cosyduplex_server.engine.voice_sync import VoiceSync
 from cosyduplex_server.errors import ConfigError
 from cosyduplex_server.gateway import Gateway
 from cosyduplex_server.http import make_app
 from cosyduplex_server.listener import DUPLEX_PATH, HttpProtocol, websocket_factory
 from cosyduplex_server.metrics import Metrics
 from cosyduplex_server.tls import make_tls_context
+from cosyduplex_server.voice_store import VoiceStore, default_voices_dir
 
 log = logging.getLogger(__name__)
 
@@ -101,9 +104,13 @@ async def run_server(config: Config) -> AsyncIterator[Running]:
         sockets = _bind_all(config)
         for listening, _ in sockets:
             stack.callback(listening.close)
-        pool = WorkerPool(on_stalled=lambda name: supervisor.kill(name) if supervisor else None)
-        gateway = Gateway(config, pool, Gatekeeper(config, time.time), Metrics(), reason)
+        voices = VoiceSync(await asyncio.to_thread(_open_store, config))
+        pool = WorkerPool(
+            on_stalled=lambda name: supervisor.kill(name) if supervisor else None, voices=voices
+        )
+        gateway = Gateway(config, pool, voices, Gatekeeper(config, time.time), Metrics(), reason)
         stack.callback(gateway.close)
+        stack.push_async_callback(_end, asyncio.create_task(voices.follow(), name="voices' folder"))
         # HTTP first, so that /readyz can say "loading".
         for listening, context in sockets:
             server = await _listen(gateway, listening, context)
@@ -123,6 +130,30 @@ async def run_server(config: Config) -> AsyncIterator[Running]:
         await asyncio.to_thread(_warm_up, pool.description.sample_rate_hz)
         stack.push_async_callback(gateway.drain, config.drain_timeout)
         yield Running(tuple(_url(each, config.host, bool(tls)) for each, tls in sockets), gateway)
+
+
+def _open_store(config: Config) -> VoiceStore:
+    """The store of added voices. A folder that was named must be usable; the usual one may be missing.
+
+    Raises:
+        ConfigError: the folder that was named is not usable.
+    """
+    store = VoiceStore(Path(config.voices_dir) if config.voices_dir else default_voices_dir())
+    try:
+        if config.voices_dir:
+            store.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        store.open()
+    except OSError as exc:
+        if config.voices_dir:
+            raise ConfigError(f"voices_dir cannot be used: {exc.strerror}") from None
+        log.warning("added voices cannot be read", extra={"reason": exc.strerror})
+    return store
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
 
 
 def _warm_up(engine_hz: int) -> None:
@@ -261,7 +292,6 @@ async def serve(config: Config, say_ready: Callable[[Running], None]) -> None:
 def ready_line(running: Running) -> str:
     """One line with every URL, the engine, its voices and what needs no key."""
     gateway = running.gateway
-    description = gateway.pool.description
     engine = gateway.engine_name or "none yet"
     doors = ", ".join(("healthz", "readyz", *gateway.config.open_door))
     if not gateway.gatekeeper.has_keys:
@@ -269,5 +299,5 @@ def ready_line(running: Running) -> str:
     urls = " ".join((*running.urls, running.ws_url))
     return (
         f"cosyduplex {cosyduplex.__version__} ready: {urls} · engine {engine} ({gateway.engine_reason}) · "
-        f"{len(description.voices)} voices · open doors: {doors}"
+        f"{gateway.num_voices} voices · open doors: {doors}"
     )

@@ -13,13 +13,18 @@ import os
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 import cosyduplex
 
+if TYPE_CHECKING:
+    from cosyduplex_server.voices import VoicePlace
+
 USAGE_ERROR, ENGINE_ERROR, OTHER_ERROR = 2, 3, 1
+# A little over what a server takes, so that it can say how much too large a file is.
+_MOST_AUDIO_BYTES = 11 * 1024 * 1024
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_serve(commands)
     _add_say(commands)
     _add_voices(commands)
+    _add_models(commands)
     _add_worker(commands)
     _add_bench(commands)
     _add_doctor(commands)
@@ -115,14 +121,13 @@ def _say_ready(running: Any, log_format: str) -> None:
     from cosyduplex_server.app import ready_line
 
     if log_format == "json":
-        description = running.gateway.pool.description
         line = {
             "ready": True,
             "version": cosyduplex.__version__,
             "urls": [*running.urls, running.ws_url],
             "engine": running.gateway.engine_name,
             "reason": running.gateway.engine_reason,
-            "voices": len(description.voices),
+            "voices": running.gateway.num_voices,
             "open_doors": list(running.gateway.config.open_door),
         }
         print(orjson.dumps(line).decode(), flush=True)
@@ -195,7 +200,9 @@ async def local_server() -> AsyncIterator[str]:
     from cosyduplex_server.config import Config
 
     logs.set_up("text", "error")
-    async with run_server(Config(port=0, voice_processes=1, drain_timeout=0.5)) as running:
+    voices_dir = os.environ.get("COSYDUPLEX_VOICES_DIR")
+    config = Config(port=0, voice_processes=1, drain_timeout=0.5, voices_dir=voices_dir)
+    async with run_server(config) as running:
         yield running.urls[0]
 
 
@@ -203,11 +210,101 @@ async def local_server() -> AsyncIterator[str]:
 
 
 def _add_voices(commands: Any) -> None:
-    voices = _add(commands, "voices", _voices_list, "Shows the voices.")
+    voices = _add(commands, "voices", _voices_list, "Shows, adds and removes voices.")
     actions = voices.add_subparsers(required=True, metavar="ACTION")
     listing = _add(actions, "list", _voices_list, "Lists every voice; the first is the default.")
     listing.add_argument("--json", action="store_true", help="print the server's answer as it is")
     _add_server_address(listing)
+    adding = _add(actions, "add", _voices_add, "Adds a voice made from a recording of 1 to 30 seconds.")
+    adding.add_argument("name", metavar="NAME", help="what it is called")
+    adding.add_argument("--audio", metavar="F", required=True, help="WAV, FLAC, Ogg, Opus or MP3 file")
+    adding.add_argument("--text", metavar="T", required=True, help="exactly what the recording says")
+    adding.add_argument("--language", metavar="L", default="", help="of the voice, as zh or en")
+    adding.add_argument("--id", metavar="ID", default="", help="for programs; the name when left out")
+    adding.add_argument(
+        "--consent", action="store_true", help="the person who speaks in the recording has agreed (needed)"
+    )
+    showing = _add(actions, "show", _voices_show, "Shows all that is known of one voice.")
+    removing = _add(actions, "remove", _voices_remove, "Removes a voice that was added.")
+    for action in (showing, removing):
+        action.add_argument("name", metavar="NAME", help="its id, or its name")
+    for action in (adding, showing):
+        action.add_argument("--json", action="store_true", help="print it as JSON")
+    for action in (adding, showing, removing):
+        _add_voice_place(action)
+
+
+def _add_voice_place(command: Any) -> None:
+    command.add_argument(
+        "--url",
+        default=os.environ.get("COSYDUPLEX_URL"),
+        help="server to use; when left out, the one at http://127.0.0.1:8765, or the folder if none runs",
+    )
+    command.add_argument(
+        "--api-key", metavar="KEY", default=os.environ.get("COSYDUPLEX_API_KEY"), help="its key"
+    )
+    command.add_argument("--voices-dir", metavar="DIR", help="work on this folder and ask no server")
+
+
+def _voices_add(arguments: argparse.Namespace) -> int:
+    if not arguments.consent:
+        return _complain(
+            "a voice is added only with --consent: the person who speaks in the recording has agreed",
+            USAGE_ERROR,
+        )
+    try:
+        with open(arguments.audio, "rb") as file:
+            audio = file.read(_MOST_AUDIO_BYTES)
+    except OSError as exc:
+        return _complain(f"{arguments.audio} cannot be read: {exc.strerror}", USAGE_ERROR)
+    given = {"id": arguments.id, "language": arguments.language}
+    fields = {"name": arguments.name, "text": arguments.text, "consent": "true"}
+    fields |= {name: value for name, value in given.items() if value}
+    if any("\ud800" <= char <= "\udfff" for value in fields.values() for char in value):
+        return _complain("the command line is not UTF-8", USAGE_ERROR)
+
+    def add(place: VoicePlace) -> None:
+        _print_voice(place.add(fields, audio), as_json=arguments.json, title="added: ")
+
+    return _at_voice_place(arguments, add)
+
+
+def _voices_show(arguments: argparse.Namespace) -> int:
+    def show(place: VoicePlace) -> None:
+        _print_voice(place.show(arguments.name), as_json=arguments.json)
+
+    return _at_voice_place(arguments, show)
+
+
+def _voices_remove(arguments: argparse.Namespace) -> int:
+    return _at_voice_place(arguments, lambda place: print(f"removed: {place.remove(arguments.name)}"))
+
+
+def _at_voice_place(arguments: argparse.Namespace, work: Callable[[VoicePlace], None]) -> int:
+    from cosyduplex_server.voices import FetchError, open_place
+
+    usual_folder = os.environ.get("COSYDUPLEX_VOICES_DIR")
+    try:
+        place = open_place(arguments.url, arguments.api_key, arguments.voices_dir, usual_folder)
+        if place.note:
+            print(f"cosyduplex: {place.note}", file=sys.stderr)
+        work(place)
+    except FetchError as exc:
+        return _complain(str(exc), OTHER_ERROR)
+    return 0
+
+
+def _print_voice(voice: dict[str, Any], *, as_json: bool, title: str = "") -> None:
+    if as_json:
+        print(orjson.dumps(voice, option=orjson.OPT_INDENT_2).decode())
+        return
+    print(f"{title}{voice['id']}")
+    for name in ("name", "language", "category", "text", "created", "warning"):
+        if voice.get(name):
+            print(f"  {name}: {voice[name]}")
+    for kind in ("labels", "figures"):
+        for name, value in voice.get(kind, {}).items():
+            print(f"  {name}: {value:g}" if isinstance(value, float) else f"  {name}: {value}")
 
 
 def _voices_list(arguments: argparse.Namespace) -> int:
@@ -235,6 +332,17 @@ def _print_voices(answer: dict[str, Any], *, as_json: bool) -> None:
     for voice in answer["voices"]:
         labels = ", ".join(f"{key}: {value}" for key, value in voice["labels"].items())
         print(f"{voice['id']:12} {voice['language']:6} {voice['name']}  ({labels})")
+
+
+# --- models ------------------------------------------------------------------------------------------
+
+
+def _add_models(commands: Any) -> None:
+    # Loading the options costs nothing but the standard library.
+    from cosyduplex_server.models_command import add_actions
+
+    text = "Says which checkpoints there are, and whether one can be used."
+    add_actions(commands.add_parser("models", help=text, description=text, allow_abbrev=False))
 
 
 # --- worker ------------------------------------------------------------------------------------------

@@ -45,7 +45,9 @@ class Config:
     engine: Literal["auto", "espeak", "cosyvoice", "upstream"] = option("auto", "which engine speaks")
     model_dir: str | None = option(None, "directory of a CosyVoice checkpoint", metavar="DIR")
     cosyvoice_home: str | None = option(None, "checkout of upstream CosyVoice" + LATER, metavar="DIR")
-    voices_dir: str | None = option(None, "where added voices are kept" + LATER, metavar="DIR")
+    voices_dir: str | None = option(
+        None, "where added voices are kept; else in the user's data directory", metavar="DIR"
+    )
     device: str = option("auto", "auto, cpu, cuda or cuda:N" + LATER, metavar="DEVICE")
     reduce_memory: bool = option(False, "smaller caches" + LATER)
     triton_grpc_port: int = option(0, "port of the Triton door" + LATER, metavar="N")
@@ -81,6 +83,11 @@ class Config:
         700,
         "complete words are spoken when the writer pauses this long; 0 waits for a boundary",
         metavar="MS",
+    )
+    engine_stall_s: float = option(
+        30.0,
+        "a context whose engine has text to speak and says nothing for this long is ended; 0 is never",
+        metavar="S",
     )
     ping_interval_s: float = option(
         10.0, "a silent peer is pinged this often, and dropped after twice", metavar="S"
@@ -138,7 +145,7 @@ def _check(config: Config) -> None:
     for name in ("idle_s", "first_message_s", "ping_interval_s", "write_timeout_s"):
         if getattr(config, name) <= 0:
             raise ConfigError(f"{name} must be more than 0")
-    for name in ("voice_processes", "text_idle_ms", "drain_timeout"):
+    for name in ("voice_processes", "text_idle_ms", "engine_stall_s", "drain_timeout"):
         if getattr(config, name) < 0:
             raise ConfigError(f"{name} must not be negative")
     for door in config.open_door:

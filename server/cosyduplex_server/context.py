@@ -19,6 +19,7 @@ from cosyduplex.messages import (
     NegotiatedAudio,
     ServerMessage,
     SpeechOptions,
+    Warning,
 )
 from cosyduplex_server.audio.encode import ContextEncoder, FrameRun
 from cosyduplex_server.audio.negotiate import format_of
@@ -34,14 +35,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Segments a worker may hold unspoken. Two keep it busy across a segment's end; more would only make the
-# text that a cancel throws away longer.
+# Segments a worker may hold unspoken, the one that is being written among them. Two keep it busy across a
+# segment's end; more would only make the text that a cancel throws away longer.
 SEGMENTS_AHEAD = 3
+# With as many whole segments it is busy for seconds: words of the next one would be heard no sooner for being
+# sent one by one, and each such message costs the loop some 60 us.
+BUSY_SEGMENTS = 2
 # Audio a worker may have made that has not been sent: what one slow tick or a short stall needs.
 ENGINE_AHEAD_MS = 4000
 CREDIT_STEP_MS = 2000
+# With less credit left than this an engine may rest: its next chunk has to fit. Below CREDIT_STEP_MS, so that
+# a listener who has heard everything has always granted more.
+LEAST_CREDIT_MS = 1500
 # Frames in one write: 24 PCM frames of 20 ms at 24 kHz are 23 KB, a fair share of a socket's buffer.
 FRAMES_A_TURN = 24
+# A timer that is called this late tells that this process stood still, and not the engine.
+STOOD_STILL_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,12 +131,18 @@ class Context:
         self._task: asyncio.Task[None] | None = None
         self._pending: deque[FrameRun | Marks | _Flushed | _Done | Failure] = deque()
         self._segments_out = 0
+        self._segment_open = False  # the last of them has not been closed
+        self._answers_out = 0  # flushes, and the end, that the engine has yet to answer
         self._finish_sent = False
         self._ended = False
         self._flushes_after_end = 0
         self._broken = False
         self._closed = False
         self._credit_samples = 0
+        self._received_samples = 0
+        self._owing_since_s: float | None = None  # since when the engine has had something to say
+        self._heard_s = 0.0  # when it last said something
+        self._stall_timer: asyncio.TimerHandle | None = None
         self._come_back_s = 0.0  # before this the listener has no room for what waits
         self._pts = 0
         self._last_flag_sent = False
@@ -194,9 +209,13 @@ class Context:
         self._feed()
 
     def _feed(self) -> None:
-        """Hands on what the front end is certain of, as far as the engine has room for it."""
+        """Hands on what the front end is certain of, as far as the engine has room for it.
+
+        What one call hands on of a segment is one message, so a fragment costs one at most.
+        """
         self._feed_soon = None
         while not self._broken and not self._closed and self._segments_out < SEGMENTS_AHEAD:
+            self._front.in_parts = self._takes_parts
             item = self._front.next()
             if isinstance(item, Segment):
                 self._speak(item)
@@ -205,6 +224,15 @@ class Context:
             else:
                 self._after_last_certain()
                 return
+
+    @property
+    def _takes_parts(self) -> bool:
+        """Whether the engine that speaks, or would, wants the words of a segment before its end."""
+        if self._closed_segments_out >= BUSY_SEGMENTS and not self._idle_called:
+            return False
+        if self._stream is None:
+            return self._gateway.pool.streams_text(self._settings.voice)
+        return self._stream.text_streaming
 
     def _after_last_certain(self) -> None:
         if self._front.exhausted:
@@ -237,18 +265,25 @@ class Context:
         assert self._stream is not None
         if self._enough_text_s is None:
             self._enough_text_s = self._loop.time()
-        if self._segments_out == 0:
+        if self._closed_segments_out == 0:  # it may have waited for just this
             self._last_segment_s = self._loop.time()
-        self._segments_out += 1
-        self._transcript.begin_segment(segment)
-        self._stream.append(segment.index, segment.text)
+        if self._segment_open:
+            self._transcript.extend_segment(segment)
+        else:
+            self._segments_out += 1
+            self._transcript.begin_segment(segment)
+        self._segment_open = not segment.closes
+        self._stream.append(segment.index, segment.text, closes=segment.closes)
+        self._watch_engine()
 
     def _flush_engine(self, point: FlushPoint) -> None:
         if self._stream is None:
             self._pending.append(_Flushed())
             self._outlet.pump()
         else:
+            self._answers_out += 1
             self._stream.flush(point.number)
+            self._watch_engine()
 
     def _finish_engine(self) -> None:
         if self._finish_sent:
@@ -258,19 +293,80 @@ class Context:
             self._queue_done({})
             self._outlet.pump()
         else:
+            self._answers_out += 1
             self._stream.finish()
+            self._watch_engine()
 
     # --- the engine
+
+    @property
+    def _closed_segments_out(self) -> int:
+        """Segments that the engine can speak to their end."""
+        return self._segments_out - self._segment_open
+
+    @property
+    def _engine_owes(self) -> bool:
+        """Whether the engine is to say something: it waits neither for text nor for the listener."""
+        if self._stream is None or not (self._closed_segments_out or self._answers_out):
+            return False
+        credit_samples = self._credit_samples - self._received_samples
+        return credit_samples * 1000 >= LEAST_CREDIT_MS * self._stream.sample_rate_hz
+
+    def _watch_engine(self) -> None:
+        """Notes whether the engine owes something now; called after whatever may change it.
+
+        More text puts nothing off for an engine that is quiet: only what it says itself does.
+        """
+        if not self._engine_owes:
+            self._owing_since_s = None
+        elif self._owing_since_s is None:
+            self._owing_since_s = self._loop.time()
+            if self._stall_timer is None:
+                self._arm_stall_timer()
+
+    def _arm_stall_timer(self) -> None:
+        if self._gateway.config.engine_stall_s:
+            self._stall_timer = self._loop.call_at(self._stuck_at(), self._on_stall_timer)
+
+    def _stuck_at(self) -> float:
+        assert self._owing_since_s is not None
+        return max(self._owing_since_s, self._heard_s) + self._gateway.config.engine_stall_s
+
+    def _on_stall_timer(self) -> None:
+        """Ends the context, and nothing else, of an engine that owes something and is quiet for too long."""
+        assert self._stall_timer is not None
+        due_s, self._stall_timer = self._stall_timer.when(), None
+        if self._owing_since_s is None or self._broken:
+            return
+        now_s = self._loop.time()
+        if now_s > due_s + STOOD_STILL_S:
+            self._owing_since_s = now_s
+        if now_s < self._stuck_at():
+            self._arm_stall_timer()
+        else:
+            self._break_stuck()
+
+    def _break_stuck(self) -> None:
+        assert self._stream is not None
+        stall_s = self._gateway.config.engine_stall_s
+        log.warning("engine stuck", extra={"worker": self._stream.worker, "seconds": stall_s})
+        self._break(
+            Failure(
+                ErrorCode.ENGINE_FAILED,
+                f"the engine has text to speak and has said nothing for {stall_s:g} s",
+            )
+        )
 
     def _open_engine(self) -> bool:
         speech = self._settings.speech
         window = ENGINE_AHEAD_MS * (self._gateway.pool.description.sample_rate_hz or 24_000) // 1000
         try:
+            voice, language, warning = self._gateway.engine_voice(self._settings.voice)
             self._stream = self._gateway.pool.open(
                 SpeakRequest(
                     request_id=self._gateway.new_id(),
-                    voice=_encodable(self._settings.voice),
-                    language=self._settings.language,
+                    voice=_encodable(voice),
+                    language=self._settings.language or language,
                     speed=1.0 if speech.speed is None else speech.speed,
                     pitch=speech.pitch or 0.0,
                     volume=1.0 if speech.volume is None else speech.volume,
@@ -284,16 +380,33 @@ class Context:
         except EngineRefused as exc:
             self._break(Failure(exc.code, exc.message, retry_after_ms=exc.retry_after_ms))
             return False
+        except Failure as failure:
+            self._break(failure)
+            return False
+        if warning:
+            self._warn(warning)
         self._credit_samples = window
         encoder = ContextEncoder(self._stream.sample_rate_hz, format_of(self._outlet.audio))
         self._task = self._outlet.spawn(self, self._listen(self._stream, encoder))
         return True
 
+    def _warn(self, message: str) -> None:
+        self._outlet.emit(
+            Warning(
+                code=ErrorCode.UNSUPPORTED_PARAMETER,
+                message=message,
+                context_id=self.context_id,
+                context_index=self.index,
+            )
+        )
+
     async def _listen(self, stream: EngineStream, encoder: ContextEncoder) -> None:
         """Turns the engine's events into what is to be sent, in their order."""
         async for event in stream:
             kind = event.WhichOneof("event")
+            self._heard_s = self._loop.time()
             if kind == "audio":
+                self._received_samples += len(event.audio.pcm) // 2
                 self._queue(await self._encode(encoder, encoder.push, event.audio.pcm))
                 self._check_length(encoder)
             elif kind == "marks":
@@ -303,15 +416,19 @@ class Context:
                 self._transcript.end_segment(event.segment_done.segment)
                 self._feed()
             elif kind == "flushed":
+                self._answers_out -= 1
                 self._queue(await self._encode(encoder, encoder.flush))
                 self._pending.append(_Flushed())
             elif kind == "done":
+                self._segments_out = self._answers_out = 0
+                self._segment_open = False
                 self._queue(await self._encode(encoder, encoder.finish))
                 self._queue_done(dict(event.done.stage_seconds))
             elif kind == "error":
                 self._break(_failure_of(event.error))
             if self._closed or self._broken:
                 return
+            self._watch_engine()
             self._outlet.pump()
 
     def _queue(self, frames: FrameRun) -> None:
@@ -503,6 +620,7 @@ class Context:
         if due - self._credit_samples >= CREDIT_STEP_MS * rate_hz // 1000:
             self._credit_samples = due
             self._stream.credit(due)
+            self._watch_engine()
 
     def report(self, played_ms: int, underruns: int | None, now_s: float) -> None:
         """Takes the listener's own word for what it has heard."""
@@ -523,8 +641,13 @@ class Context:
 
     @property
     def is_silent(self) -> bool:
-        """Nothing is being spoken and nothing waits to be sent."""
-        return not self._pending and self._segments_out == 0
+        """Nothing is being spoken and nothing waits to be sent.
+
+        An engine that is quiet with nothing but a segment that is being written waits for its text.
+        """
+        if self._pending or self._closed_segments_out:
+            return False
+        return not self._segment_open or self._loop.time() - self._heard_s >= self._gateway.config.idle_s
 
     def is_heard(self, now_s: float) -> bool:
         """Whether the listener has heard all that was sent."""
@@ -568,7 +691,7 @@ class Context:
     def _close(self) -> None:
         self._closed = True
         self._pending.clear()
-        for handle in (self._idle_timer, self._feed_soon):
+        for handle in (self._idle_timer, self._feed_soon, self._stall_timer):
             if handle is not None:
                 handle.cancel()
         if self._stream is not None:

@@ -15,11 +15,14 @@ from cosyduplex_server.collector import Collector
 from cosyduplex_server.config import Config
 from cosyduplex_server.engine.pool import WorkerPool
 from cosyduplex_server.engine.supervisor import Supervisor
+from cosyduplex_server.engine.voice_sync import Standing, VoiceSync
 from cosyduplex_server.errors import Failure
 from cosyduplex_server.metrics import Metrics
 from cosyduplex_server.pacing import Ticker
 from cosyduplex_server.session import Session
 
+# Uploads read and decoded at a time; each may hold some 40 MB for a moment.
+_MAX_ENROLMENTS = 4
 # Speech options an engine may or may not know; the rest of them mean nothing when left at their default.
 _OPTIONAL_PARAMETERS = ("speed", "pitch", "volume", "emotion", "instruct", "dialect", "seed")
 
@@ -28,6 +31,8 @@ class Gateway:
     """The shared parts, and who is connected.
 
     Attributes:
+        voices: the added ones.
+        enrolments: taken by whoever reads a recording.
         sessions: the open ones.
         draining: the server is going away: running contexts finish, nothing new begins.
         supervisor: keeps the workers of this machine, where there are any.
@@ -38,6 +43,7 @@ class Gateway:
         self,
         config: Config,
         pool: WorkerPool,
+        voices: VoiceSync,
         gatekeeper: Gatekeeper,
         metrics: Metrics,
         engine_reason: str,
@@ -45,6 +51,8 @@ class Gateway:
         self.config = config
         self.limits: Limits = config.limits
         self.pool = pool
+        self.voices = voices
+        self.enrolments = asyncio.Semaphore(_MAX_ENROLMENTS)
         self.gatekeeper = gatekeeper
         self.metrics = metrics
         self.sessions: set[Session] = set()
@@ -71,23 +79,60 @@ class Gateway:
         description = self.pool.description
         return f"{description.engine} {description.engine_version}".strip()
 
+    @property
+    def num_voices(self) -> int:
+        """How many voices `GET /v1/voices` lists."""
+        built_in = {voice.id for voice in self.pool.description.voices}
+        return len(built_in | self.voices.store.voices.keys())
+
     def voice_id(self, asked: str | None) -> str:
-        """The voice that will speak.
+        """The voice that is asked for: the engine's first, else the first added one, when none is named.
 
         Raises:
             Failure: `unknown_voice`.
         """
-        voices = self.pool.description.voices
+        description = self.pool.description
+        voices = [voice.id for voice in description.voices]
+        voices += [voice_id for voice_id in self.voices.store.voices if voice_id not in voices]
         if asked is None:
-            return voices[0].id if voices else ""
-        if voices and all(voice.id != asked for voice in voices):
-            known = ", ".join(voice.id for voice in voices[:8])
+            return voices[0] if voices else ""
+        if description.engine and asked not in voices:
+            known = f", as {', '.join(voices[:8])}" if voices else "; there is none yet"
             raise Failure(
                 ErrorCode.UNKNOWN_VOICE,
                 "there is no voice of that name",
-                f"Choose one of the voices listed by GET /v1/voices, as {known}.",
+                f"Choose one of the voices listed by GET /v1/voices{known}.",
             )
         return asked
+
+    def engine_voice(self, asked: str) -> tuple[str, str, str]:
+        """The voice to ask of the engine, now that a context begins to speak.
+
+        Returns:
+            Its id, empty for the engine's own choice; a language for the case that none was asked for; and
+            what to tell the listener when an added voice cannot speak, so that another does.
+
+        Raises:
+            Failure: the voice was removed, or is not ready.
+        """
+        built_in = self.pool.description.voices
+        if any(voice.id == asked for voice in built_in) or (built_in and not asked):
+            return asked, "", ""
+        voice = self.voices.store.voices.get(asked or self.voice_id(None))
+        if voice is None:
+            return self.voice_id(asked or None), "", ""
+        standing, reason = self.voices.standing(voice)
+        if standing is Standing.USABLE:
+            return voice.id, "", ""
+        if standing is Standing.PREPARING:
+            raise Failure(
+                ErrorCode.ENGINE_UNAVAILABLE,
+                "this voice is still being prepared",
+                "Try again in a few seconds.",
+                retry_after_ms=2000,
+            )
+        warning = f"the voice {voice.id} cannot be spoken ({reason}): the default voice speaks instead"
+        return "", self.spoken_language(voice.language), warning
 
     def not_honoured(self, speech: SpeechOptions, language: str | None) -> tuple[str, ...]:
         """One sentence for each option that was given and that the engine does not know."""

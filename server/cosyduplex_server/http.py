@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import cosyduplex
@@ -29,7 +29,7 @@ from cosyduplex.messages import (
     PROTOCOL,
     Limits,
 )
-from cosyduplex_server import demo
+from cosyduplex_server import demo, voice_routes
 from cosyduplex_server.access import SCOPES, Principal, credential_of
 from cosyduplex_server.audio.opus import opus_available
 from cosyduplex_server.errors import Failure
@@ -42,25 +42,6 @@ MAX_BODY_BYTES = 64 * 1024
 BODY_TIMEOUT_S = 10.0
 
 # --- answers -----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VoiceEntry:
-    """One voice, in every client's words: `id` and `voice_id` are the same."""
-
-    id: str
-    voice_id: str
-    name: str
-    language: str
-    labels: dict[str, str]
-    category: str = "premade"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VoiceList:
-    """Every voice; the first is the default."""
-
-    voices: list[VoiceEntry]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +68,7 @@ class Info:
     sample_rate: int
     voices: int
     exact_marks: bool
+    text_streaming: bool
     speech_parameters: list[str]
     limits: Limits
     codecs: list[Codec]
@@ -124,7 +106,7 @@ class Status:
 class Guard:
     """Host, Origin, key and CORS for every HTTP request, before any route runs."""
 
-    def __init__(self, app: ASGIApp, gateway: Gateway, doors: dict[str, Door]) -> None:
+    def __init__(self, app: ASGIApp, gateway: Gateway, doors: list[tuple[Route, Door]]) -> None:
         self._app = app
         self._gateway = gateway
         self._doors = doors
@@ -148,14 +130,20 @@ class Guard:
                 await Response(status_code=204)(scope, receive, send)
                 return
         try:
-            scope["state"]["principal"] = self._identify(scope["path"], headers)
+            scope["state"]["principal"] = self._identify(self._door_of(scope), headers)
         except Failure as failure:
             await _answer_failure(failure)(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
-    def _identify(self, path: str, headers: Headers) -> Principal | None:
-        door = self._doors.get(path)
+    def _door_of(self, scope: Scope) -> Door | None:
+        """The door at the request's path: the one of its method, else any."""
+        matches = [(route.matches(scope)[0], door) for route, door in self._doors]
+        return next((door for match, door in matches if match is Match.FULL), None) or next(
+            (door for match, door in matches if match is Match.PARTIAL), None
+        )
+
+    def _identify(self, door: Door | None, headers: Headers) -> Principal | None:
         if door is not None and not door.operation.needs_key:
             return None
         credential = credential_of({name.lower(): value for name, value in headers.items()})
@@ -218,20 +206,6 @@ async def _metrics(gateway: Gateway, request: Request) -> Response:
     return Response(generate_latest(gateway.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
-async def _voices(gateway: Gateway, request: Request) -> Response:
-    entries = [
-        VoiceEntry(
-            id=voice.id,
-            voice_id=voice.id,
-            name=voice.name,
-            language=voice.language,
-            labels=dict(voice.labels),
-        )
-        for voice in gateway.pool.description.voices
-    ]
-    return _json(VoiceList(voices=entries))
-
-
 async def _models(gateway: Gateway, request: Request) -> Response:
     description = gateway.pool.description
     name = description.model or description.engine
@@ -284,8 +258,9 @@ async def _info(gateway: Gateway, request: Request) -> Response:
             model=description.model,
             device=description.device,
             sample_rate=description.sample_rate_hz,
-            voices=len(description.voices),
+            voices=gateway.num_voices,
             exact_marks=description.exact_marks,
+            text_streaming=description.text_streaming,
             speech_parameters=list(description.parameters),
             limits=gateway.limits,
             codecs=codecs,
@@ -353,7 +328,39 @@ def _get(path: str, summary: str, **details: Any) -> Operation:
 
 DOORS: tuple[Door, ...] = (
     Door("info", _get("/v1/info", "What this server is and can do", answer=Info), _info),
-    Door("voices", _get("/v1/voices", "Every voice", answer=VoiceList), _voices),
+    Door(
+        "voices",
+        _get("/v1/voices", "Every voice", answer=voice_routes.VoiceList),
+        voice_routes.list_voices,
+    ),
+    Door(
+        "voices",
+        Operation(
+            method="POST",
+            path="/v1/voices",
+            summary="Adds a voice made from a recording",
+            body=voice_routes.VoiceForm,
+            body_type="multipart/form-data",
+            answer=voice_routes.VoiceDetails,
+            status=201,
+        ),
+        voice_routes.add_voice,
+    ),
+    Door(
+        "voices",
+        _get("/v1/voices/{id}", "One voice", answer=voice_routes.VoiceDetails),
+        voice_routes.show_voice,
+    ),
+    Door(
+        "voices",
+        Operation(
+            method="DELETE",
+            path="/v1/voices/{id}",
+            summary="Removes an added voice",
+            answer=voice_routes.Removed,
+        ),
+        voice_routes.remove_voice,
+    ),
     Door("models", _get("/v1/models", "Every model, as OpenAI or ElevenLabs list them"), _models),
     Door(
         "tokens",
@@ -386,13 +393,13 @@ DEMO_ASSETS = tuple(
 
 def make_app(gateway: Gateway) -> Starlette:
     """The ASGI application behind the HTTP side of the port."""
-    doors = (*DOORS, *DEMO_ASSETS)
+    doors = [
+        (Route(door.operation.path, _endpoint(gateway, door), methods=[door.operation.method]), door)
+        for door in (*DOORS, *DEMO_ASSETS)
+    ]
     return Starlette(
-        routes=[
-            Route(door.operation.path, _endpoint(gateway, door), methods=[door.operation.method])
-            for door in doors
-        ],
-        middleware=[Middleware(Guard, gateway=gateway, doors={door.operation.path: door for door in doors})],
+        routes=[route for route, _ in doors],
+        middleware=[Middleware(Guard, gateway=gateway, doors=doors)],
         exception_handlers={HTTPException: _on_http_error, Exception: _on_crash},
     )
 

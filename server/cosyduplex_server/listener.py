@@ -104,23 +104,34 @@ class HttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parses; frames that came in one piece with their handshake are not lost."""
         self._unset_keepalive_if_required()
-        if self._head_timer is not None:
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEADER_BYTES:
+        while data:
+            # While a head is not whole, no more is parsed than it may have: a large body may follow it.
+            room = len(data) if self._head_timer is None else MAX_HEADER_BYTES - self._head_bytes
+            piece, data = data[:room], data[room:]
+            self._head_bytes += len(piece)
+            if not self._parse(piece, data):
+                return
+            if self._head_timer is not None and self._head_bytes >= MAX_HEADER_BYTES:
                 self.send_400_response("The request's headers are too large.")
                 return
+
+    def _parse(self, data: bytes, more: bytes) -> bool:
+        """Parses `data`, and says whether what came after it is for the parser, too."""
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             if self._should_upgrade():
                 self.handle_websocket_upgrade()
-                rest = data[upgrade.args[0] :]
+                rest = data[upgrade.args[0] :] + more
                 if rest:
                     cast(asyncio.Protocol, self.transport.get_protocol()).data_received(rest)
             else:
                 self.send_400_response("This upgrade is not supported.")
         except httptools.HttpParserError:
             self.send_400_response("This is not an HTTP request.")
+        else:
+            return True
+        return False
 
     def _await_head(self) -> None:
         self._head_bytes = 0

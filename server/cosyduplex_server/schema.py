@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import inspect
+import re
 import types
 import typing
 from typing import Annotated, Any, Literal
@@ -17,6 +18,7 @@ from cosyduplex.messages import CLIENT_MESSAGES, PROTOCOL, SERVER_MESSAGES, Betw
 
 _SCALARS: dict[Any, dict[str, Any]] = {
     str: {"type": "string"},
+    bytes: {"type": "string", "format": "binary"},
     bool: {"type": "boolean"},
     int: {"type": "integer"},
     float: {"type": "number"},
@@ -88,8 +90,10 @@ class Operation:
     path: str
     summary: str
     answer: Any = None
+    status: int = 200
     media_type: str = "application/json"
     body: Any = None
+    body_type: str = "application/json"
     needs_key: bool = True
 
 
@@ -117,7 +121,7 @@ def _openapi_operation(operation: Operation) -> dict[str, Any]:
     page: dict[str, Any] = {
         "summary": operation.summary,
         "responses": {
-            "200": {"description": "OK", "content": {operation.media_type: content}},
+            str(operation.status): {"description": "OK", "content": {operation.media_type: content}},
             "default": {
                 "description": "An error",
                 "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
@@ -125,7 +129,11 @@ def _openapi_operation(operation: Operation) -> dict[str, Any]:
         },
     }
     if operation.body is not None:
-        page["requestBody"] = {"content": {"application/json": {"schema": schema_of(operation.body)}}}
+        page["requestBody"] = {"content": {operation.body_type: {"schema": schema_of(operation.body)}}}
+    if names := re.findall(r"{(\w+)}", operation.path):
+        page["parameters"] = [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names
+        ]
     if operation.needs_key:
         page["security"] = [{"bearer": []}, {"key": []}]
     return page

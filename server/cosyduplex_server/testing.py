@@ -183,7 +183,11 @@ class FakeEngine:
         tone = prompt.features[len(mark) :] if fits else str(cloned_tone_hz(prompt.audio)).encode()
         self._clones[prompt.id] = float(tone)
         self._log_voice(added=prompt.id, source="features" if fits else "recording", text=prompt.text)
-        return link.VoiceAdded(features=mark + tone, figures={"prompt_tokens": 25.0 * len(prompt.text)})
+        return link.VoiceAdded(
+            features=mark + tone,
+            figures={"prompt_tokens": 25.0 * len(prompt.text)},
+            notes=[f"It sounds at {float(tone):g} Hz."],
+        )
 
     def _listen_to(self, prompt: link.VoicePrompt) -> None:
         if not prompt.audio:

@@ -19,7 +19,8 @@ class Transcript:
         self.num_chars = 0
         self._chunks: list[str] = []
         self._base = 0  # position of the first code point still kept
-        self._segments: dict[int, Segment] = {}
+        # Of each segment at the engine, for each of its characters the position it stands for.
+        self._positions: dict[int, list[int]] = {}
         self._word_ends_ms: list[int] = []
         self._char_ends: list[int] = []
 
@@ -29,14 +30,21 @@ class Transcript:
         self.num_chars += len(text)
 
     def begin_segment(self, segment: Segment) -> None:
-        """Takes a segment that is about to be spoken; the text before it is let go of."""
-        if not self._segments:
+        """Takes a segment, or the first part of one, that is about to be spoken.
+
+        The text before it is let go of.
+        """
+        if not self._positions:
             self._drop_before(segment.source_start)
-        self._segments[segment.index] = segment
+        self._positions[segment.index] = list(segment.offsets[:-1])
+
+    def extend_segment(self, part: Segment) -> None:
+        """Takes the next part of a segment that has begun."""
+        self._positions[part.index] += part.offsets[:-1]
 
     def end_segment(self, index: int) -> None:
         """Lets go of a segment that has been spoken."""
-        self._segments.pop(index, None)
+        self._positions.pop(index, None)
 
     def _drop_before(self, position: int) -> None:
         text = "".join(self._chunks)
@@ -52,10 +60,10 @@ class Transcript:
         self, segment_index: int, char_start: int, char_end: int, start_ms: int, end_ms: int
     ) -> WordMark | None:
         """Turns a word of a segment into a word of the appended text; `None` where it stands for none."""
-        segment = self._segments.get(segment_index)
-        if segment is None or not 0 <= char_start < char_end <= len(segment.text):
+        positions = self._positions.get(segment_index, ())
+        if not 0 <= char_start < char_end <= len(positions):
             return None
-        start, end = segment.offsets[char_start], segment.offsets[char_end - 1] + 1
+        start, end = positions[char_start], positions[char_end - 1] + 1
         self._word_ends_ms.append(end_ms)
         self._char_ends.append(end)
         return WordMark(

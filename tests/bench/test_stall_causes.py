@@ -30,6 +30,16 @@ def test_text_is_released_when_it_is_certain_or_when_the_writer_pauses() -> None
     assert list(released(WRITING)) == [(4, 0.5), (9, pytest.approx(1.8))]
 
 
+def test_an_engine_that_streams_text_is_given_words_before_their_sentence_ends() -> None:
+    writing = Writing(["One two thr", "ee four."], [0.0, 3.0], 5.0)
+    assert list(released(writing, in_parts=True)) == [(7, 0.0), (13, 3.0), (19, pytest.approx(3.7))]
+    two_is_next = ([Stall(400.0, 0.5, 1)], writing, Words([400.0], [3]))
+    assert text_holes(*two_is_next) == {400.0}
+    assert text_holes(*two_is_next, in_parts=True) == frozenset()
+    three_is_next = ([Stall(800.0, 2.0, 1)], writing, Words([400.0, 800.0], [3, 7]))
+    assert text_holes(*three_is_next, in_parts=True) == {800.0}
+
+
 def test_a_stream_whose_next_word_was_not_written_yet_waits_for_text() -> None:
     assert holes(dry_s=1.5, position_ms=400.0)
 

@@ -231,8 +231,8 @@ async def test_commands_arrive_in_order_with_what_was_asked(host: Host, pool: Wo
                 credit_samples=480,
             )
         ),
-        link.Command(append=link.Append(segment=0, text="你")),
-        link.Command(append=link.Append(segment=0, text="好", closes=True)),
+        # What had not been written yet is one message.
+        link.Command(append=link.Append(segment=0, text="你好", closes=True)),
         link.Command(flush=link.Flush(flush=1)),
         link.Command(credit=link.Credit(samples=960)),
         link.Command(finish=link.Finish()),

@@ -42,6 +42,36 @@ def test_text_of_spoken_segments_is_let_go_of():
     assert sum(len(chunk) for chunk in transcript._chunks) < 200
 
 
+def test_a_word_is_found_while_its_segment_is_being_written():
+    front, transcript = TextFrontEnd(), Transcript()
+    front.in_parts = True
+    parts = []
+    for piece in ["A **bo", "ld** new cl", "aim. Next "]:
+        front.append(piece)
+        transcript.append(piece)
+        while isinstance(part := front.next(), Segment):
+            if parts and parts[-1].index == part.index:
+                transcript.extend_segment(part)
+            else:
+                transcript.begin_segment(part)
+            parts.append(part)
+            spoken = "".join(one.text for one in parts if one.index == part.index)
+            last = spoken.split()[-1]
+            start = spoken.rindex(last)
+            mark = transcript.mark(part.index, start, start + len(last), 0, len(parts) * 100)
+            assert mark is not None
+            assert mark.text == last
+            # What has not been handed on yet is no place for a mark.
+            assert transcript.mark(part.index, start, start + len(last) + 1, 0, 1) is None
+    assert [(part.text, part.closes) for part in parts] == [
+        ("A", False),
+        (" bold new", False),
+        (" claim.", True),
+        ("Next", False),
+    ]
+    assert [transcript.heard_chars(ms) for ms in (99, 100, 200, 300, 400)] == [0, 1, 14, 21, 26]
+
+
 def test_heard_is_to_the_end_of_the_last_whole_word():
     transcript, _ = transcript_of("One two three.")
     for number, (start, end) in enumerate([(0, 3), (4, 7), (8, 13)]):

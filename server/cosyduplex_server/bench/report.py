@@ -95,7 +95,7 @@ def build(
         },
         "errors": dict(campaign.errors.most_common()),
         **_first_audio(results),
-        "playback": _playback(results, readings),
+        "playback": _playback(results, readings, in_parts=server.get("text_streaming") is True),
         "server_underruns": _server_underruns(readings),
         "stop": _stop(campaign),
         "rtf": _rtf(campaign),
@@ -154,11 +154,11 @@ def _server_underruns(readings: Readings) -> dict[str, float] | None:
     return None if seen is None else asdict(seen)
 
 
-def _playback(results: Sequence[TurnResult], readings: Readings) -> list[dict[str, Any]]:
+def _playback(results: Sequence[TurnResult], readings: Readings, *, in_parts: bool) -> list[dict[str, Any]]:
     """One entry for each jitter buffer."""
     heard = [result for result in results if result.ttfa_text_s is not None]
     seen = readings.after.underruns_since(readings.before)
-    blames = [result.blames() for result in heard]
+    blames = [result.blames(in_parts=in_parts) for result in heard]
     return [
         _listening(heard, [blame[index] for blame in blames], index, seen)
         for index in range(len(JITTER_BUFFERS_MS))

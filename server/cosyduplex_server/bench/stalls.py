@@ -50,17 +50,20 @@ class Words:
     char_end: Sequence[int]
 
 
-def text_holes(stalls: Sequence[Stall], writing: Writing, words: Words) -> frozenset[float]:
+def text_holes(
+    stalls: Sequence[Stall], writing: Writing, words: Words, *, in_parts: bool = False
+) -> frozenset[float]:
     """Where a stream waited for its text, as positions in milliseconds.
 
     Args:
         stalls: of the listener without a jitter buffer; others stall at the same places, or not at all.
         writing: the text.
         words: what of it was heard.
+        in_parts: the engine is given a segment while it is written.
     """
     if not stalls:
         return frozenset()
-    releases = list(released(writing))
+    releases = list(released(writing, in_parts=in_parts))
     return frozenset(
         stall.position_ms for stall in stalls if _is_for_want_of_text(stall, releases, writing, words)
     )
@@ -82,9 +85,10 @@ def _is_for_want_of_text(
     return writing.ended_s is None or writing.ended_s > in_time_s
 
 
-def released(writing: Writing) -> Iterator[tuple[int, float]]:
-    """The end of each segment of the text, in characters, and when the server could have known it."""
+def released(writing: Writing, *, in_parts: bool = False) -> Iterator[tuple[int, float]]:
+    """The end of each segment, or part of one, in characters, and when the server could have known it."""
     front = TextFrontEnd()
+    front.in_parts = in_parts
     last_s = math.inf
     for piece, at_s in zip(writing.pieces, writing.written_s, strict=False):
         yield from _pause(front, last_s, at_s)

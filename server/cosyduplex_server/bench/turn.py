@@ -77,9 +77,9 @@ class TurnResult:
     words: Words
     server_underruns: int | None
 
-    def blames(self) -> tuple[Blame, ...]:
-        """Who is to blame for the holes of each listener."""
-        waited_for_text = text_holes(self.playbacks[0].stalls, self.writing, self.words)
+    def blames(self, *, in_parts: bool = False) -> tuple[Blame, ...]:
+        """Who is to blame for the holes of each listener; `in_parts` as for `text_holes`."""
+        waited_for_text = text_holes(self.playbacks[0].stalls, self.writing, self.words, in_parts=in_parts)
         return tuple(
             blame(playback.stalls, waited_for_text, self.server_underruns) for playback in self.playbacks
         )

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +18,7 @@ from cosyduplex.errors import ErrorCode
 from cosyduplex_server.engine.link import worker_pb2 as link
 from cosyduplex_server.engine.link.worker_pb2_grpc import EngineWorkerStub
 from cosyduplex_server.engine.supervisor import Backoff
+from cosyduplex_server.engine.voice_sync import VoiceSync, WorkerVoices
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +68,8 @@ class EngineDescription:
     """What the workers are, taken together.
 
     Engine, model, device and rate are those of the first healthy worker, or of the first known one while none
-    is healthy (empty before any was reached). `exact_marks` and `parameters` are what all of them honour.
+    is healthy (empty before any was reached). `exact_marks`, `text_streaming` and `parameters` are what all
+    of them honour.
     """
 
     engine: str = ""
@@ -76,6 +79,7 @@ class EngineDescription:
     sample_rate_hz: int = 0
     voices: tuple[link.Voice, ...] = ()
     exact_marks: bool = False
+    text_streaming: bool = False
     parameters: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     slots: int = 0
@@ -98,6 +102,9 @@ class EngineStream:
     with code `engine_failed`, never as an exception. Cancelling the task that iterates cancels the stream.
     Events are taken from gRPC one at a time as they are asked for, so that what waits is bounded by HTTP/2
     flow control and by the credit.
+
+    Attributes:
+        text_streaming: the engine begins before a segment is complete.
     """
 
     def __init__(
@@ -108,12 +115,14 @@ class EngineStream:
         worker: str,
         sample_rate_hz: int,
         exact_marks: bool,
+        text_streaming: bool,
         spawn: Spawn,
         on_end: Callable[[EngineStream, grpc.StatusCode | None], None],
     ) -> None:
         self.worker = worker
         self.sample_rate_hz = sample_rate_hz
         self.exact_marks = exact_marks
+        self.text_streaming = text_streaming
         self._request_id = request.request_id
         self._call = call
         self._on_end = on_end
@@ -126,6 +135,12 @@ class EngineStream:
 
     def append(self, segment: int, text: str, *, closes: bool = True) -> None:
         """Speaks more text of a segment; `closes` says that the segment is complete."""
+        if self._commands and self._commands[-1].HasField("append"):
+            waiting = self._commands[-1].append
+            if waiting.segment == segment:  # parts of one turn of the loop: one message
+                waiting.text += text
+                waiting.closes = closes
+                return
         self._put(link.Command(append=link.Append(segment=segment, text=text, closes=closes)))
 
     def flush(self, number: int) -> None:
@@ -256,6 +271,7 @@ class _Worker:
         address: str,
         *,
         stall_timeout_s: float,
+        voices: VoiceSync | None,
         spawn: Spawn,
         on_change: Callable[[], None],
         on_stalled: Callable[[str], None],
@@ -263,6 +279,8 @@ class _Worker:
         self.name = name
         self._address = address
         self._stall_timeout_s = stall_timeout_s
+        self._voices = voices
+        self._added_voices: WorkerVoices | None = None
         self._spawn = spawn
         self._on_change = on_change
         self._on_stalled = on_stalled
@@ -286,7 +304,13 @@ class _Worker:
         return self.healthy and self.busy < self.slots
 
     def knows(self, voice: str) -> bool:
+        if self._added_voices is not None and self._added_voices.speaks(voice):
+            return True
         return self.description is not None and any(one.id == voice for one in self.description.voices)
+
+    @property
+    def streams_text(self) -> bool:
+        return self.description is not None and self.description.text_streaming
 
     def open(self, request: SpeakRequest) -> EngineStream:
         assert self.description is not None, "only a healthy worker opens contexts"
@@ -296,6 +320,7 @@ class _Worker:
             worker=self.name,
             sample_rate_hz=self.description.sample_rate_hz,
             exact_marks=self.description.exact_marks,
+            text_streaming=self.description.text_streaming,
             spawn=self._spawn,
             on_end=self._forget,
         )
@@ -320,9 +345,20 @@ class _Worker:
             await asyncio.sleep(backoff.after(loop.time() - started_s))
 
     async def _follow(self, stub: EngineWorkerStub) -> None:
-        """Asks what the worker is and follows its capacity, until the connection is lost."""
-        await self._describe(stub)
+        """Asks what the worker is, gives it the voices and follows its capacity, until the link is lost."""
+        description = await self._describe(stub)
         self._stub = stub
+        async with self._with_voices(description, stub) as self._added_voices:
+            await self._watch(stub)
+
+    def _with_voices(
+        self, description: link.Description, stub: EngineWorkerStub
+    ) -> AbstractAsyncContextManager[WorkerVoices | None]:
+        if self._voices is None:
+            return nullcontext()
+        return self._voices.attended(self.name, description, stub, self._spawn)
+
+    async def _watch(self, stub: EngineWorkerStub) -> None:
         watch: UnaryStreamCall[link.WatchRequest, link.Capacity] = stub.Watch(link.WatchRequest())
         watchdog = _Watchdog(self._stall_timeout_s, watch.cancel)
         try:
@@ -337,12 +373,13 @@ class _Worker:
             watchdog.stop()
             self._lose()
 
-    async def _describe(self, stub: EngineWorkerStub) -> None:
+    async def _describe(self, stub: EngineWorkerStub) -> link.Description:
         call: Awaitable[link.Description] = stub.Describe(
             link.DescribeRequest(), timeout=self._stall_timeout_s
         )
         try:
             self.description = await call
+            return self.description
         except AioRpcError as error:
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise _Stalled from None
@@ -372,6 +409,7 @@ class _Worker:
 
     def _lose(self) -> None:
         self.capacity = None
+        self._added_voices = None
         self._num_elsewhere = 0
         self.streams = set()  # closing the channel, which follows, ends their calls
         self._on_change()
@@ -408,6 +446,7 @@ class WorkerPool:
         on_stalled: called with the name of a worker that is connected but silent, so that its process can be
             replaced.
         stall_timeout_s: a worker tells its capacity once a second; after this much silence it is lost.
+        voices: what workers that clone are given before they take contexts.
         backoff: makes one worker's delays between attempts to reach it.
     """
 
@@ -416,10 +455,12 @@ class WorkerPool:
         *,
         on_stalled: Callable[[str], None] = lambda name: None,
         stall_timeout_s: float = 8.0,
+        voices: VoiceSync | None = None,
         backoff: Callable[[], Backoff] = Backoff,
     ) -> None:
         self._on_stalled = on_stalled
         self._stall_timeout_s = stall_timeout_s
+        self._voices = voices
         self._backoff = backoff
         self._closed = False
         self._workers: dict[str, _Worker] = {}
@@ -451,6 +492,7 @@ class WorkerPool:
             name,
             address,
             stall_timeout_s=self._stall_timeout_s,
+            voices=self._voices,
             spawn=self._spawn,
             on_change=self._update_ready,
             on_stalled=self._on_stalled,
@@ -474,12 +516,11 @@ class WorkerPool:
         Raises:
             EngineRefused: no worker is healthy, or all of them are full.
         """
-        healthy = self._healthy()
-        if not healthy:
+        fitting = self._fitting(request.voice)
+        if not fitting:
             raise EngineRefused(
                 ErrorCode.ENGINE_UNAVAILABLE, "No engine worker is ready.", retry_after_ms=_RETRY_AFTER_MS
             )
-        fitting = [worker for worker in healthy if worker.knows(request.voice)] or healthy
         free = [worker for worker in fitting if worker.has_room]
         if not free:
             raise EngineRefused(
@@ -487,6 +528,11 @@ class WorkerPool:
             )
         worker = min(free, key=lambda worker: (worker.busy / worker.slots, len(worker.streams)))
         return worker.open(request)
+
+    def streams_text(self, voice: str) -> bool:
+        """Whether whichever worker opens a context with this voice begins before a segment is complete."""
+        fitting = self._fitting(voice)
+        return bool(fitting) and all(worker.streams_text for worker in fitting)
 
     @property
     def ready(self) -> bool:
@@ -528,6 +574,7 @@ class WorkerPool:
             sample_rate_hz=first.sample_rate_hz,
             voices=tuple(voices.values()),
             exact_marks=all(one.exact_marks for one in described),
+            text_streaming=all(one.text_streaming for one in described),
             parameters=tuple(
                 name for name in first.parameters if all(name in one.parameters for one in described)
             ),
@@ -560,6 +607,11 @@ class WorkerPool:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+
+    def _fitting(self, voice: str) -> list[_Worker]:
+        """The healthy workers that know the voice, or all healthy ones where none does."""
+        healthy = self._healthy()
+        return [worker for worker in healthy if worker.knows(voice)] or healthy
 
     def _healthy(self) -> list[_Worker]:
         return [worker for worker in self._workers.values() if worker.healthy]

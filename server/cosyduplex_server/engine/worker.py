@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import Final, NoReturn, Protocol, TypeVar, cast
 
 import grpc
 
-from cosyduplex.errors import ErrorCode
+from cosyduplex.errors import ERROR_KINDS, ErrorCode
 from cosyduplex_server.engine.link import worker_pb2 as link
 from cosyduplex_server.engine.link import worker_pb2_grpc as link_grpc
 from cosyduplex_server.engine.outbox import Outbox, error_event
+from cosyduplex_server.errors import Failure
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Message = TypeVar("Message")
 
 CAPACITY_INTERVAL_S: Final = 1.0
 # After the last event the gateway has this long to end its side of the call.
@@ -80,11 +85,32 @@ class Engine(Protocol):
         """Give everything back; called once, after the last request was cancelled."""
 
 
+class CloningEngine(Engine, Protocol):
+    """An engine that makes voices from recordings; its description says `clones_voices`.
+
+    Both methods are called in a thread of their own, one call at a time, and may take seconds.
+    """
+
+    def add_voice(self, prompt: link.VoicePrompt) -> link.VoiceAdded:
+        """Make a voice, in place of the one of that id where there is one.
+
+        `prompt.features` are tried first, `prompt.audio` where they do not fit; either may be empty.
+
+        Raises:
+            Failure: no voice can be made of it (`bad_reference_audio`, …).
+        """
+
+    def remove_voice(self, voice_id: str) -> None:
+        """Forget a voice, if there is one of that id. Contexts that speak it go on to their end."""
+
+
 class WorkerServer(link_grpc.EngineWorkerServicer):
     """Serves the link for one engine and keeps its slots."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._cloning = cast(CloningEngine, engine) if engine.description.clones_voices else None
+        self._voice_thread = ThreadPoolExecutor(1, thread_name_prefix="voices")
         self._slots = engine.description.slots
         self._busy = 0
         self._draining = False
@@ -129,6 +155,8 @@ class WorkerServer(link_grpc.EngineWorkerServicer):
         await self._server.stop(None if self._busy else _CLOSE_GRACE_S)
         while self._busy:
             await self._changed.wait()
+        # A voice that is being made is finished: nothing may use the engine once it is closed.
+        await asyncio.to_thread(self._voice_thread.shutdown, cancel_futures=True)
         await self._engine.aclose()
 
     async def Describe(self, request: link.DescribeRequest, context: object) -> link.Description:
@@ -145,6 +173,37 @@ class WorkerServer(link_grpc.EngineWorkerServicer):
                     await changed.wait()
             except TimeoutError:
                 pass
+
+    async def AddVoice(
+        self,
+        request: link.VoicePrompt,
+        context: grpc.aio.ServicerContext[link.VoicePrompt, link.VoiceAdded],
+    ) -> link.VoiceAdded:
+        """Make a voice of the gateway's store known to the engine."""
+        engine = self._cloning or await _clones_none(context)
+        try:
+            return await self._beside_speech(engine.add_voice, request)
+        except Failure as failure:
+            code, message = failure.code, failure.message
+        except Exception as error:  # the engine's fault is told to whoever adds this voice
+            logger.error("the engine failed to make a voice", exc_info=error)
+            code, message = ErrorCode.ENGINE_FAILED, "The engine failed while making this voice."
+        retryable = ERROR_KINDS[code].retryable
+        return link.VoiceAdded(error=link.Error(code=code, message=message, retryable=retryable))
+
+    async def RemoveVoice(
+        self,
+        request: link.VoiceId,
+        context: grpc.aio.ServicerContext[link.VoiceId, link.VoiceRemoved],
+    ) -> link.VoiceRemoved:
+        """Have the engine forget a voice."""
+        engine = self._cloning or await _clones_none(context)
+        await self._beside_speech(engine.remove_voice, request.id)
+        return link.VoiceRemoved()
+
+    async def _beside_speech(self, work: Callable[[Message], T], argument: Message) -> T:
+        """Do what takes seconds in the thread for voices, in the order it was asked for."""
+        return await asyncio.get_running_loop().run_in_executor(self._voice_thread, work, argument)
 
     async def Speak(
         self,
@@ -294,6 +353,11 @@ async def _obey(commands: AsyncIterator[link.Command], request: EngineRequest, o
         return
     if cancelled or not finished:
         outbox.end(link.Event(done=link.Done()))
+
+
+async def _clones_none(context: grpc.aio.ServicerContext[Message, T]) -> NoReturn:
+    await context.abort(grpc.StatusCode.UNIMPLEMENTED, "This engine clones no voices.")
+    raise AssertionError("abort raises")
 
 
 def _wrong_parameter(opening: link.Open) -> str | None:

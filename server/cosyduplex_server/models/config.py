@@ -118,6 +118,17 @@ class UNetConfig:
     time_hidden: int = 1024
     mlp_factor: int = 4
 
+    @property
+    def num_layers(self) -> int:
+        """Attention layers altogether."""
+        return (self.num_mid_stages + 2) * self.blocks_per_stage
+
+    @property
+    def tail_channels(self) -> int:
+        """Input channels of all causal convolutions together."""
+        first, up = 4 * MEL_CHANNELS, 2 * self.channels
+        return first + up + (2 * self.num_mid_stages + 5) * self.channels
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiTConfig:

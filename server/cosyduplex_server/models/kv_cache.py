@@ -6,6 +6,9 @@ N blocks of a table, R rows of a block, H heads, D head channels, T new rows.
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,19 +39,21 @@ class PagedKV:
     ) -> None:
         self.block_rows = block_rows
         self.num_blocks = num_blocks
-        self._data = torch.zeros(
-            (num_layers, num_blocks, 2, num_heads, block_rows, head_dim), dtype=dtype, device=device
+        # A block's rows lie together within a head: a table's blocks, gathered, are what attention reads.
+        self._data = _zeros(
+            (num_layers, 2, num_heads, num_blocks, block_rows, head_dim), dtype, torch.device(device)
         )
 
     @property
     def block_bytes(self) -> int:
         """Memory of one block over all layers."""
-        return self._data[:, 0].numel() * self._data.element_size()
+        return self._data[:, :, :, 0].numel() * self._data.element_size()
 
     def write_blocks(self, layer: int, blocks: Tensor, k_BHTD: Tensor, v_BHTD: Tensor) -> None:
         """Fills the first T rows of one block of each sequence; `blocks` (B,) int64."""
-        self._data[layer, blocks, 0, :, : k_BHTD.shape[2]] = k_BHTD.to(self._data.dtype)
-        self._data[layer, blocks, 1, :, : v_BHTD.shape[2]] = v_BHTD.to(self._data.dtype)
+        for half, new_BHTD in enumerate((k_BHTD, v_BHTD)):
+            new_HBTD = new_BHTD.transpose(0, 1).to(self._data.dtype)
+            self._data[layer, half][:, blocks, : new_HBTD.shape[2]] = new_HBTD
 
     def write_rows(
         self, layer: int, tables_BN: Tensor, positions_BT: Tensor, k_BHTD: Tensor, v_BHTD: Tensor
@@ -56,12 +61,23 @@ class PagedKV:
         """Writes rows at their positions in their sequences."""
         blocks_BT = tables_BN.gather(1, positions_BT // self.block_rows)
         rows_BT = positions_BT % self.block_rows
-        self._data[layer, blocks_BT, 0, :, rows_BT] = k_BHTD.transpose(1, 2).to(self._data.dtype)
-        self._data[layer, blocks_BT, 1, :, rows_BT] = v_BHTD.transpose(1, 2).to(self._data.dtype)
+        for half, new_BHTD in enumerate((k_BHTD, v_BHTD)):
+            self._data[layer, half][:, blocks_BT, rows_BT] = new_BHTD.transpose(0, 1).to(self._data.dtype)
 
     def gather(self, layer: int, tables_BN: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values (B, H, N*R, D) of the tables' blocks, in their order."""
-        kv = self._data[layer].index_select(0, tables_BN.flatten())  # (B*N, 2, H, R, D)
         B, N = tables_BN.shape
-        kv = kv.view(B, N, *kv.shape[1:]).permute(2, 0, 3, 1, 4, 5).flatten(3, 4)  # (2, B, H, N*R, D)
-        return kv[0], kv[1]
+        kv = self._data[layer].index_select(2, tables_BN.flatten())  # (2, H, B*N, R, D)
+        k, v = kv.view(*kv.shape[:2], B, N * self.block_rows, -1).transpose(1, 2)
+        return k, v
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Zeros; in main memory only what is touched takes any, so that much can be reserved for the worst case.
+
+    PyTorch writes its zeros out: 12 GB of them took 100 s.
+    """
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    untouched = np.zeros(math.prod(shape) * dtype.itemsize, dtype=np.uint8)
+    return torch.from_numpy(untouched).view(dtype).view(shape)

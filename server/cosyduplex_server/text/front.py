@@ -42,6 +42,10 @@ class TextFrontEnd:
     The segments are a function of the text and the places of its flushes: neither the split into appends nor
     the moments of `next` change them. `idle` is the one exception.
 
+    Attributes:
+        in_parts: The words of a segment are returned as they become certain, as parts that do not close it,
+            for an engine that begins before its end. The parts of a segment, joined, are that segment.
+
     Args:
         markup: "markdown" removes what a rendered page would not show; "plain" only what has no sound.
         language: Of the text. Cutting reads the script itself; rewriting numbers needs it.
@@ -63,6 +67,7 @@ class TextFrontEnd:
                 f"max_segment_chars must be at least {_MIN_SEGMENT_CHARS}, not {max_segment_chars}"
             )
         self.language = language
+        self.in_parts = False
         self._speakable = Speakable(markup)
         self._segmenter = Segmenter(max_segment_chars)
         self._unread: deque[str] = deque()
@@ -120,7 +125,12 @@ class TextFrontEnd:
             self._busy = True
 
     def idle(self) -> None:
-        """The writer has paused: releases the complete words that wait for their clause to end."""
+        """The writer has paused: releases the complete words that wait for their clause to end.
+
+        They become a segment of their own, which is spoken at once. In parts, most of them are out already
+        and the rest follows; their segment stays open, because an engine that was told of an end in the
+        middle of a sentence would speak it as one. It is closed where the text reads as a sentence's end.
+        """
         self._idle = True
         self._busy = True
 
@@ -152,10 +162,10 @@ class TextFrontEnd:
 
     def _caught_up(self) -> Segment | None:
         self._busy = False
-        if not self._idle:
-            return None
-        self._idle = False
-        return self._segmenter.next_words()
+        if self._idle:
+            self._idle = False
+            return self._segmenter.next_words(in_parts=self.in_parts)
+        return self._segmenter.next_part() if self.in_parts else None
 
     def _read_chunk(self) -> int:
         limit = self._barriers[0].offset if self._barriers else self._appended

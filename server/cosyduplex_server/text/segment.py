@@ -3,6 +3,10 @@
 A cut is made as soon as it is certain, and certain is what no later character can change: "。" at once, "."
 only when the next character shows that it is no decimal point, no dot of an address and no abbreviation.
 Lengths count characters, never time.
+
+Words are certain before their segment's end is. They can go out as parts of it that end where a segment at
+its limit might be cut: between words, or beside a CJK character. White space goes with the word after it, as
+tokenizers have it, because at the end of a segment it falls away.
 """
 
 import re
@@ -29,13 +33,15 @@ _LEAD = re.compile(f"[\\s{re.escape(_SENTENCE_END + _CLAUSE_END)}!?,;:”’)\\]
 _SPEAKABLE = re.compile(r"[^\W_]|[%‰$€£¥₩₹+=×÷±°&@]")
 _CJK_CHAR = re.compile(f"[{CJK}]")
 _LAST_BREAK = re.compile(
-    f".+(?:\\s|(?<![{re.escape(_OPENING)}])(?=[{CJK}])|(?<=[{CJK}])(?=[^{re.escape(_CLOSING)}{_CLAUSE_END}]))",
+    f".+(?:\\s|(?<![{re.escape(_OPENING)}])(?=[{CJK}])|(?<=[{CJK}])[{re.escape(_CLOSING)}{_CLAUSE_END}]*)",
     re.DOTALL,
 )
 _ODD_SPACE = re.compile(r"[^\S ]|  ")
 _SPACES = re.compile(r"\s+")
 # What stood there has fallen away: an emoji, a cell's padding.
 _SPACE_BEFORE_MARK = re.compile(r" (?=[，。！？；：、,]|[.!?;:](?: |\Z))")
+# Whether the space before the mark is kept depends on what follows.
+_UNDECIDED_SPACE = re.compile(r" [.!?;:]\Z")
 
 # --- The full stop
 _LAST_WORD = re.compile(rf"[^\s{CJK}{re.escape(_OPENING)}\"']*\Z")
@@ -57,18 +63,21 @@ _WAIT, _NO_CUT = -1, 0
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A piece of text to speak.
+    """A piece of text to speak, or the next part of one.
 
     Attributes:
         index: Its number in the context, from 0.
-        text: What is spoken: never empty, never only punctuation.
+        text: What is spoken: never empty, never only punctuation, but for the later parts of a segment; all
+            of them joined are what the segment is as a whole.
         offsets: For each character of `text` the code point of the appended text it stands for, and one entry
             more: where the last one ends.
+        closes: The segment is complete with this.
     """
 
     index: int
     text: str
     offsets: tuple[int, ...]
+    closes: bool = True
 
     @property
     def source_start(self) -> int:
@@ -87,6 +96,7 @@ class Segmenter:
         self._text = ""  # from the first character of the next segment
         self._offsets: list[int] = []
         self._scanned = 0  # no cut is possible before here
+        self._released = 0  # characters that have gone out as parts of the next segment
         self._last_fed = "\n"
         self._index = 0
         self._first = True
@@ -94,8 +104,8 @@ class Segmenter:
 
     @property
     def held_from(self) -> int | None:
-        """Offset of the first character that waits for its segment to be complete."""
-        return self._offsets[0] if self._offsets else None
+        """Offset of the first character that has not been handed on."""
+        return self._offsets[self._released] if self._released < len(self._offsets) else None
 
     def feed(self, run: Run) -> None:
         """Adds a run; white space shrinks to one space or line break."""
@@ -135,12 +145,37 @@ class Segmenter:
                 return segment
         return None
 
-    def next_words(self) -> Segment | None:
-        """The complete words that wait: the writer has paused, and no certain segment is left."""
+    def next_part(self) -> Segment | None:
+        """The certain words of the segment that is not complete; asked when `next` has none."""
+        # From the last released character, which a closing mark may follow.
+        end = self._last_break(max(self._released - 1, 0), min(self._scanned, self._max_chars))
+        while end > self._released and self._text[end - 1].isspace():
+            end -= 1
+        if end <= self._released:
+            return None
+        undecided = _UNDECIDED_SPACE.search(self._text, self._released, end)
+        if undecided and not self._text.startswith(" ", end):
+            end = undecided.start()
+        return self._take_part(end)
+
+    def next_words(self, *, in_parts: bool) -> Segment | None:
+        """The complete words that wait: the writer has paused, and no certain segment is left.
+
+        They are a segment of their own. With `in_parts` they are the next part of theirs, and close it only
+        where they read as the end of a sentence: a speaker who was given half a sentence waits for the rest.
+        """
         last = _LAST_TOKEN.search(self._text)
         assert last is not None
         end = len(self._text) if _ENDED_WORD.search(last[0]) else last.start()
+        if in_parts and not self._reads_as_sentence(end):
+            return self._take_part(len(self._text[:end].rstrip()))
         return self._cut(end) if _SPEAKABLE.search(self._text, 0, end) else None
+
+    def _reads_as_sentence(self, end: int) -> bool:
+        """Whether the text before `end`, all there is, would be one if a line break came next."""
+        if end < len(self._text) or self._scanned == end or self._text[self._scanned] not in "!?.．":
+            return False
+        return self._judge(self._scanned, final=True) != _NO_CUT
 
     def restart(self) -> None:
         """The next segment is a first one again: all before it has been flushed."""
@@ -161,30 +196,43 @@ class Segmenter:
         if end:
             self._text = self._text[end:]
             del self._offsets[:end]
-            self._scanned = 0
+            self._scanned = self._released = 0
 
     def _cut(self, end: int) -> Segment | None:
         """Takes the text before `end`; None when there is nothing to say in it."""
-        text = self._text[:end].rstrip()
-        offsets = self._offsets[: len(text)]
+        segment = None
+        if self._released or _SPEAKABLE.search(self._text, 0, end):
+            segment = self._piece(end, closes=True)
+            self._index += 1
+            self._first = False
         self._drop(end)
         self._glued = True
-        if not _SPEAKABLE.search(text):
+        return segment
+
+    def _take_part(self, end: int) -> Segment | None:
+        """Takes the words before `end`, which stay here to judge what follows; None when there are none."""
+        if end <= self._released or not (self._released or _SPEAKABLE.search(self._text, 0, end)):
             return None
-        offsets.append(offsets[-1] + 1)
+        part = self._piece(end, closes=False)
+        self._released = end
+        return part
+
+    def _piece(self, end: int, *, closes: bool) -> Segment:
+        """What has not gone out of the text before `end`."""
+        text = self._text[self._released : end].rstrip()
+        stop = self._released + len(text)
+        offsets = self._offsets[self._released : stop]
         for space in reversed([space.start() for space in _SPACE_BEFORE_MARK.finditer(text)]):
             del offsets[space]
-        segment = Segment(self._index, _SPACE_BEFORE_MARK.sub("", text), tuple(offsets))
-        self._index += 1
-        self._first = False
-        return segment
+        offsets.append(self._offsets[stop - 1] + 1)
+        return Segment(self._index, _SPACE_BEFORE_MARK.sub("", text), tuple(offsets), closes)
 
     def _find_cut(self, final: bool) -> int | None:
         while True:
             mark = _MARK.search(self._text, self._scanned)
             at = mark.start() if mark else len(self._text)
             if at >= self._max_chars and len(self._text) > self._max_chars:
-                return self._last_break()
+                return max(self._last_break(0, self._max_chars) or self._max_chars, self._released)
             if mark is None:
                 self._scanned = at
                 return at if final and at else None
@@ -193,11 +241,18 @@ class Segmenter:
             if verdict == _WAIT:
                 return None
             if verdict != _NO_CUT:
-                return min(verdict, self._max_chars)
+                # A pause may have released more than the certain words.
+                return max(min(verdict, self._max_chars), self._released)
 
-    def _last_break(self) -> int:
-        found = _LAST_BREAK.match(self._text, 0, self._max_chars + 1)
-        return found.end() if found else self._max_chars
+    def _last_break(self, start: int, limit: int) -> int:
+        """The last end of a word after `start` and not after `limit`, with its white space; 0 without one."""
+        after = self._text[limit : limit + 1]
+        if after.isspace():
+            return limit + 1
+        if limit > start and _CJK_CHAR.match(after) and self._text[limit - 1] not in _OPENING:
+            return limit
+        found = _LAST_BREAK.match(self._text, start, limit)
+        return found.end() if found else 0
 
     # --- Does a segment end at this mark? An end, _NO_CUT or _WAIT.
 
