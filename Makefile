@@ -25,7 +25,7 @@ apt = [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test test-clients lint format proto lock clean
+.PHONY: help setup run test test-clients soak lint format proto lock clean
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,11 +36,13 @@ run: $(RUN_READY) $(OPUS_READY) ## Start the server: make run ARGS='--port 9000'
 test: lint $(OPUS_READY) ## Everything that must pass: lint, types, tests
 	@echo "== pytest"
 	@$(BIN)/pytest -q $(PYTEST_ARGS)
-	@[ -d tests/gpu ] || echo "tests/gpu: skipped, this version has nothing that runs on a GPU"
 
 test-clients: $(CLIENTS_READY) $(OPUS_READY) ## The demo page in a real browser, in an environment of its own
 	@echo "== pytest, with Chromium"
 	@$(CLIENTS)/bin/pytest -q $(PYTEST_ARGS) tests/browser
+
+soak: $(DEV_READY) $(OPUS_READY) ## The campaigns at full size: half an hour
+	@$(BIN)/pytest -q -m soak
 
 lint: $(DEV_READY) ## Style and types
 	@echo "== ruff"

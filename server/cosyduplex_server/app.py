@@ -25,6 +25,7 @@ from cosyduplex_server.access import Gatekeeper
 from cosyduplex_server.audio.opus import opus_available
 from cosyduplex_server.audio.resample import Resampler
 from cosyduplex_server.config import Config
+from cosyduplex_server.engine.cosyvoice.files import CheckpointError, find_checkpoint
 from cosyduplex_server.engine.pool import WorkerPool
 from cosyduplex_server.engine.supervisor import EngineStartError, Supervisor
 from cosyduplex_server.engine.voice_sync import VoiceSync
@@ -39,6 +40,8 @@ from cosyduplex_server.voice_store import VoiceStore, default_voices_dir
 log = logging.getLogger(__name__)
 
 EMBEDDED_VOICE_MODULE = "cosyduplex_espeak"
+COSYVOICE_MODULE = "cosyduplex_server.engine.cosyvoice.worker"
+COSYVOICE_PACKAGES = ("torch", "tokenizers", "safetensors", "onnxruntime")
 MAX_VOICE_PROCESSES = 4
 # Workers elsewhere may come up after the gateway; it begins without them and says so.
 REMOTE_WORKERS_S = 5.0
@@ -118,7 +121,7 @@ async def run_server(config: Config) -> AsyncIterator[Running]:
         supervisor: Supervisor | None = None
         if command is not None:
             supervisor = await stack.enter_async_context(
-                Supervisor(command, on_ready=pool.add, num_workers=_num_processes(config))
+                Supervisor(command, on_ready=pool.add, num_workers=_num_processes(command, config))
             )
         stack.push_async_callback(pool.aclose)
         if supervisor is not None:
@@ -248,22 +251,66 @@ def _engine_command(config: Config) -> tuple[list[str] | None, str]:
         return None, "workers were named"
     if config.engine == "upstream":
         raise EngineStartError("--engine upstream needs --workers in this version")
-    if config.engine == "cosyvoice":
-        raise EngineStartError("CosyVoice is not part of this version: use --engine espeak")
+    command, reason = worker_command(config)
+    return [*command, "--exit-with-stdin"], reason
+
+
+def worker_command(config: Config) -> tuple[list[str], str]:
+    """The program of one worker, without the address it shall listen on, and why this engine.
+
+    Raises:
+        EngineStartError: the engine that was asked for is not there.
+    """
+    reason = "it was asked for"
+    if config.engine == "cosyvoice" or (config.engine == "auto" and config.model_dir is not None):
+        problem = _cosyvoice_problem(config)
+        if problem is None:
+            return _cosyvoice_command(config), (
+                reason if config.engine == "cosyvoice" else "--model-dir holds a checkpoint"
+            )
+        if config.engine == "cosyvoice":
+            raise EngineStartError(problem)
+        reason = f"CosyVoice cannot be used: {problem}"
+    elif config.engine == "auto":
+        reason = "no --model-dir was given, so the embedded voice speaks"
     if importlib.util.find_spec("espeakng_loader") is None:
         raise EngineStartError(
             "the embedded voice is not installed: run `pip install 'cosyduplex[server,voice]'`"
         )
-    command = [sys.executable, "-m", EMBEDDED_VOICE_MODULE, "--exit-with-stdin"]
-    command += ["--log-format", config.log_format]
-    if config.engine == "espeak":
-        return command, "it was asked for"
-    if config.model_dir is not None:
-        return command, "CosyVoice is not part of this version, so --model-dir has no effect"
-    return command, "no --model-dir was given, so the embedded voice speaks"
+    command = [sys.executable, "-m", EMBEDDED_VOICE_MODULE, "--log-format", config.log_format]
+    if config.slots:
+        command += ["--slots", str(config.slots)]
+    return command, reason
 
 
-def _num_processes(config: Config) -> int:
+def _cosyvoice_problem(config: Config) -> str | None:
+    """Why CosyVoice cannot speak, as far as can be told without loading it."""
+    if config.model_dir is None:
+        return "--engine cosyvoice needs --model-dir DIR, an official CosyVoice2 checkpoint"
+    missing = [name for name in COSYVOICE_PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        return f"{', '.join(missing)} not installed: run `pip install 'cosyduplex[server,cosyvoice]'`"
+    try:
+        find_checkpoint(config.model_dir)
+    except CheckpointError as exc:
+        return str(exc)
+    return None
+
+
+def _cosyvoice_command(config: Config) -> list[str]:
+    command = [sys.executable, "-m", COSYVOICE_MODULE]
+    command += ["--model-dir", str(config.model_dir), "--device", config.device]
+    command += ["--text-start", config.text_start]
+    if config.reduce_memory:
+        command.append("--reduce-memory")
+    if config.slots:
+        command += ["--slots", str(config.slots)]
+    return [*command, "--log-format", config.log_format]
+
+
+def _num_processes(command: list[str], config: Config) -> int:
+    if COSYVOICE_MODULE in command:
+        return 1  # the models are in memory once
     return config.voice_processes or min(os.cpu_count() or 1, MAX_VOICE_PROCESSES)
 
 

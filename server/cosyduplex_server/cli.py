@@ -305,6 +305,8 @@ def _print_voice(voice: dict[str, Any], *, as_json: bool, title: str = "") -> No
     for kind in ("labels", "figures"):
         for name, value in voice.get(kind, {}).items():
             print(f"  {name}: {value:g}" if isinstance(value, float) else f"  {name}: {value}")
+    for note in voice.get("notes", ()):
+        print(f"  {note}")
 
 
 def _voices_list(arguments: argparse.Namespace) -> int:
@@ -351,17 +353,42 @@ def _add_models(commands: Any) -> None:
 def _add_worker(commands: Any) -> None:
     worker = _add(commands, "worker", _worker, "Runs one engine worker, for `serve --workers ADDR`.")
     worker.add_argument("--listen", required=True, metavar="ADDR", help="unix:PATH or HOST:PORT")
-    worker.add_argument("--engine", choices=["auto", "espeak"], default="auto", help="which engine")
+    worker.add_argument(
+        "--engine", choices=["auto", "espeak", "cosyvoice"], default="auto", help="which engine"
+    )
+    worker.add_argument("--model-dir", metavar="DIR", help="directory of a CosyVoice checkpoint")
+    worker.add_argument("--device", default="auto", help="where CosyVoice runs: auto, cpu, cuda or cuda:N")
+    worker.add_argument("--reduce-memory", action="store_true", help="smaller caches for CosyVoice")
+    worker.add_argument(
+        "--text-start",
+        choices=["clause", "interleave", "sentence"],
+        default="clause",
+        help="how much of a sentence CosyVoice waits for before it begins to speak",
+    )
     worker.add_argument("--slots", type=int, metavar="N", help="contexts at a time")
     worker.add_argument("--log-format", choices=["text", "json"], default="text", help="how log lines look")
 
 
 def _worker(arguments: argparse.Namespace) -> int:
-    command = [sys.executable, "-m", "cosyduplex_espeak", "--listen", arguments.listen]
-    command += ["--log-format", arguments.log_format]
-    if arguments.slots is not None:
-        command += ["--slots", str(arguments.slots)]
-    # The voice is a program of its own, under its own licence: it takes this one's place.
+    from cosyduplex_server.app import worker_command
+    from cosyduplex_server.config import Config
+    from cosyduplex_server.engine.supervisor import EngineStartError
+
+    config = Config(
+        engine=arguments.engine,
+        model_dir=arguments.model_dir,
+        device=arguments.device,
+        reduce_memory=arguments.reduce_memory,
+        text_start=arguments.text_start,
+        slots=arguments.slots or 0,
+        log_format=arguments.log_format,
+    )
+    try:
+        command, _ = worker_command(config)
+    except EngineStartError as exc:
+        return _complain(f"the engine could not start: {exc}", ENGINE_ERROR)
+    command += ["--listen", arguments.listen]
+    # An engine is a program of its own, the embedded voice under its own licence: it takes this one's place.
     sys.stdout.flush()
     os.execv(sys.executable, command)
 

@@ -48,8 +48,14 @@ class Config:
     voices_dir: str | None = option(
         None, "where added voices are kept; else in the user's data directory", metavar="DIR"
     )
-    device: str = option("auto", "auto, cpu, cuda or cuda:N" + LATER, metavar="DEVICE")
-    reduce_memory: bool = option(False, "smaller caches" + LATER)
+    device: str = option("auto", "where CosyVoice runs: auto, cpu, cuda or cuda:N", metavar="DEVICE")
+    reduce_memory: bool = option(False, "smaller caches for CosyVoice, and shorter contexts in them")
+    slots: int = option(
+        0, "contexts an engine process speaks at a time; 0 leaves it to the engine", metavar="N"
+    )
+    text_start: Literal["clause", "interleave", "sentence"] = option(
+        "clause", "how much of a sentence CosyVoice waits for before it begins to speak"
+    )
     triton_grpc_port: int = option(0, "port of the Triton door" + LATER, metavar="N")
     cosyvoice_grpc_port: int = option(0, "port of the CosyVoice gRPC door" + LATER, metavar="N")
     fetch_host: tuple[str, ...] = option((), "host enrolment may fetch audio from" + LATER, metavar="H")

@@ -13,8 +13,8 @@ from cosyduplex_server.engine.cosyvoice.interleave import (
     LengthPolicy,
     Mode,
 )
-from cosyduplex_server.engine.cosyvoice.phases import Phase
 from cosyduplex_server.models.config import Generation, SpeechLMConfig
+from cosyduplex_server.models.phases import Phase
 
 BI_TRACES = [
     "bi_p0",

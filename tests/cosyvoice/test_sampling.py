@@ -11,9 +11,9 @@ from cosyvoice.conftest import tiny_lm_config
 from cosyvoice.host_sync import NoHostSync
 from torch import Tensor
 
-from cosyduplex_server.engine.cosyvoice.phases import Phase
 from cosyduplex_server.models import sampling
 from cosyduplex_server.models.config import SpeechLMConfig
+from cosyduplex_server.models.phases import Phase
 from cosyduplex_server.models.sampling import NOTHING, RasSampler, nucleus, phase_masks
 
 RULES = [(0.8, 25), (0.5, 10), (1.0, 3)]

@@ -14,9 +14,9 @@ from cosyvoice.host_sync import NoHostSync
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cosyduplex_server.engine.cosyvoice.phases import Phase
 from cosyduplex_server.models.config import Generation, SpeechLMConfig
 from cosyduplex_server.models.kv_cache import PagedKV
+from cosyduplex_server.models.phases import Phase
 from cosyduplex_server.models.sampling import NOTHING, RasSampler
 from cosyduplex_server.models.speech_lm import SpeechLM, new_cache
 from cosyduplex_server.models.weights import Source, WeightsError

@@ -42,6 +42,7 @@ from cosyduplex_server.models.flow_cache import (
     TailSlabs,
 )
 from cosyduplex_server.models.flow_encoder import FlowEncoder
+from cosyduplex_server.models.table import Table
 from cosyduplex_server.models.unet import UNet
 
 NOISE_SEED = 0  # upstream's: checkpoints were listened to with this noise
@@ -59,7 +60,8 @@ class FlowBatch:
         context_blocks_B: how many of them are real.
         blocks_B: the blocks that take this chunk's keys and values, each at most once and in no table. The
             last chunk of a sequence needs one too, and may give it back afterwards.
-        first_frames_B: where the chunk stands in its sequence, in frames from the prompt's first.
+        first_frames_B: the frame of the noise that it starts from: its place in its sequence, or further on
+            where the speech began in another sequence.
         spk_B80: the voices, from `Flow.project_speaker`.
         cond_BT80: the prompt's mel where the chunk is prompt, zeros elsewhere (B, 2T, 80).
     """
@@ -110,7 +112,7 @@ class Flow(nn.Module):
         super().__init__()
         assert isinstance(config.estimator, UNetConfig)
         self.config = config
-        self.token_embedding = nn.Embedding(config.speech_tokens, config.token_width)
+        self.token_embedding = Table(config.speech_tokens, config.token_width)
         self.speaker = nn.Linear(SPEAKER_CHANNELS, MEL_CHANNELS)
         self.encoder = FlowEncoder(config)
         self.estimator = UNet(config.estimator)

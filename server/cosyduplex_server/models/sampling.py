@@ -12,9 +12,9 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from cosyduplex_server.engine.cosyvoice.phases import Phase
 from cosyduplex_server.models.config import SpeechLMConfig
 from cosyduplex_server.models.counter_random import integers
+from cosyduplex_server.models.phases import Phase
 
 Draw = Callable[[Tensor, int, Tensor], Tensor]
 """`draw(probs_BN, number, wanted_B)` -> index_B: one index of each row in proportion to its entries.

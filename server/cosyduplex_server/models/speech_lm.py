@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from cosyduplex_server.models.config import SpeechLMConfig
 from cosyduplex_server.models.kv_cache import PagedKV
+from cosyduplex_server.models.table import Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class SpeechLM(nn.Module):
     def __init__(self, config: SpeechLMConfig) -> None:
         super().__init__()
         self.config = config
-        self.embedding = nn.Embedding(config.num_rows, config.hidden)
+        self.embedding = Table(config.num_rows, config.hidden)
         self.layers = nn.ModuleList(_Layer(config) for _ in range(config.num_layers))
         self.norm = _RMSNorm(config)
         self.head = nn.Linear(config.hidden, config.speech_rows, bias=config.generation == 2)

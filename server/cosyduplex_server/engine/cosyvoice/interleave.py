@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from cosyduplex_server.engine.cosyvoice.phases import Phase
 from cosyduplex_server.models.config import SpeechLMConfig
+from cosyduplex_server.models.phases import Phase
 
 Mode = Literal["uni", "bi"]
 

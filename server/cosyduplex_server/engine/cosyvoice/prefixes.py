@@ -123,6 +123,7 @@ class Prefixes:
                     slot=prefix.slot,
                     table=tuple(prefix.blocks[:-1]),
                     block=prefix.blocks[-1],
+                    noise_frame=index * CHUNK_FRAMES,
                 )
                 self._runner.step_flow([work])
             undo.pop_all()

@@ -23,7 +23,14 @@ from cosyduplex_server.engine.cosyvoice.runner import LM_BLOCK_ROWS, MAX_LM_ROWS
 from cosyduplex_server.engine.cosyvoice.voice import Conditioning
 from cosyduplex_server.engine.link import worker_pb2 as link
 from cosyduplex_server.engine.outbox import FinishPoint, FlushPoint, Outbox
-from cosyduplex_server.models.config import SAMPLE_RATE_HZ, TOKENS_PER_S, SpeechLMConfig
+from cosyduplex_server.models.config import (
+    CHUNK_FRAMES,
+    FRAMES_PER_TOKEN,
+    MAX_FRAMES,
+    SAMPLE_RATE_HZ,
+    TOKENS_PER_S,
+    SpeechLMConfig,
+)
 
 SAMPLES_PER_TOKEN: Final = SAMPLE_RATE_HZ // TOKENS_PER_S
 # The speech LM may be this far ahead of what the listener's credit allows: two chunks.
@@ -108,6 +115,9 @@ class FlowRun:
         num_shared: the voice's.
         next_block: takes the chunk that is being computed.
         begun: its slot stands where the voice's prompt ends.
+        noise_offset: frames by which its noise is further on than its place. Speech that goes on in a new
+            sequence goes on in the noise as well: the seam is then a third of what it is otherwise
+            (`benchmarks/flow_restart.py`).
     """
 
     sequence: FlowSequence
@@ -115,6 +125,7 @@ class FlowRun:
     num_shared: int = 0
     next_block: int | None = None
     begun: bool = False
+    noise_offset: int = 0
 
     def give_back(self, blocks: BlockAllocator) -> None:
         """Lets go of all blocks."""
@@ -297,7 +308,7 @@ class Request:
             sequence = self._utterance.runs[-1].sequence
             if sequence.wants_restart:
                 sequence.end()
-                self._utterance.runs.append(self._new_run())
+                self._utterance.runs.append(self._next_run(self._utterance.runs[-1]))
 
     # --- speech LM
 
@@ -353,7 +364,7 @@ class Request:
         run = utterance.runs[-1]
         if run.sequence.must_restart:
             run.sequence.end()
-            run = self._new_run()
+            run = self._next_run(run)
             utterance.runs.append(run)
         run.sequence.append(token)
 
@@ -375,6 +386,11 @@ class Request:
 
     def _new_run(self) -> FlowRun:
         return FlowRun(FlowSequence(self.manner.conditioning.voice.flow_tokens))
+
+    def _next_run(self, before: FlowRun) -> FlowRun:
+        run = self._new_run()
+        run.noise_offset = before.noise_offset + FRAMES_PER_TOKEN * before.sequence.num_generated
+        return run
 
     @property
     def waits_for_flow(self) -> bool:
@@ -430,7 +446,8 @@ class Request:
             run.table = self._memory.flow_blocks.share(prefix.blocks)
             run.num_shared, run.begun = len(run.table), True
         chunk = run.sequence.peek()
-        work = FlowWork(chunk, prefix.prompt, slot, tuple(run.table), block)
+        noise_frame = (chunk.index * CHUNK_FRAMES + run.noise_offset) % (MAX_FRAMES - CHUNK_FRAMES)
+        work = FlowWork(chunk, prefix.prompt, slot, tuple(run.table), block, noise_frame)
         return FlowStep(self, work, final=chunk.is_last and self._ends_with(utterance, run))
 
     def _cut_memory(self, utterance: Utterance, run: FlowRun) -> FlowRun:
@@ -438,6 +455,7 @@ class Request:
         if len(run.table) == run.num_shared:
             raise OutOfBlocks
         rest = FlowRun(run.sequence.split())
+        rest.noise_offset = run.noise_offset + FRAMES_PER_TOKEN * run.sequence.num_generated
         run.give_back(self._memory.flow_blocks)
         utterance.runs[0] = rest
         return rest

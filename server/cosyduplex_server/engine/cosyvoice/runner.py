@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from cosyduplex_server.engine.cosyvoice.flow_plan import Chunk
-from cosyduplex_server.engine.cosyvoice.phases import Phase
 from cosyduplex_server.models import flow_cache
 from cosyduplex_server.models.config import CHUNK_FRAMES, MEL_CHANNELS, ModelConfig
 from cosyduplex_server.models.flow import Flow, FlowBatch
+from cosyduplex_server.models.phases import Phase
 from cosyduplex_server.models.sampling import NOTHING, RasSampler
 from cosyduplex_server.models.speech_lm import SpeechLM, new_cache
 from cosyduplex_server.models.vocoder import Vocoder
@@ -81,6 +81,7 @@ class FlowWork:
         slot: the sequence's.
         table: the blocks of the chunks before.
         block: takes this chunk's keys and values.
+        noise_frame: where the noise of its first frame stands.
     """
 
     chunk: Chunk
@@ -88,6 +89,7 @@ class FlowWork:
     slot: int
     table: tuple[int, ...]
     block: int
+    noise_frame: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -263,7 +265,7 @@ class Runner:
                 tables_BN=self._ids([(0,) * (blocks - len(work.table)) + work.table for work in batch]),
                 context_blocks_B=self._ids([len(work.table) for work in batch]),
                 blocks_B=self._ids([work.block for work in batch]),
-                first_frames_B=self._ids([work.chunk.index * CHUNK_FRAMES for work in batch]),
+                first_frames_B=self._ids([work.noise_frame for work in batch]),
                 spk_B80=torch.stack([work.prompt.spk_C for work in batch]),
                 cond_BT80=torch.stack([self._condition(work) for work in batch]),
             ),

@@ -21,8 +21,9 @@ from cosyduplex_server.models.config import (
     TOKENS_PER_S,
     SpeechLMConfig,
 )
+from cosyduplex_server.models.vocoder_timing import RIGHT_FRAMES
 
-HELD_BACK_FRAMES: Final = 8
+HELD_BACK_FRAMES: Final = RIGHT_FRAMES
 """Mel frames that the vocoder keeps until it has heard what follows them."""
 MIN_FIRST_HOP_TOKENS: Final = HELD_BACK_FRAMES // FRAMES_PER_TOKEN + 1
 DEFAULT_FIRST_HOP_TOKENS: Final = 10
