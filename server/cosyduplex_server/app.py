@@ -12,7 +12,7 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -255,19 +255,26 @@ def _engine_command(config: Config) -> tuple[list[str] | None, str]:
     return [*command, "--exit-with-stdin"], reason
 
 
-def worker_command(config: Config) -> tuple[list[str], str]:
+def worker_command(config: Config, cosyvoice: Sequence[str] | None = None) -> tuple[list[str], str]:
     """The program of one worker, without the address it shall listen on, and why this engine.
+
+    Args:
+        config: what was asked for.
+        cosyvoice: the options of the CosyVoice engine; None takes those of `config`.
 
     Raises:
         EngineStartError: the engine that was asked for is not there.
     """
     reason = "it was asked for"
+    common = ["--log-format", config.log_format]
+    if config.slots:
+        common += ["--slots", str(config.slots)]
     if config.engine == "cosyvoice" or (config.engine == "auto" and config.model_dir is not None):
         problem = _cosyvoice_problem(config)
         if problem is None:
-            return _cosyvoice_command(config), (
-                reason if config.engine == "cosyvoice" else "--model-dir holds a checkpoint"
-            )
+            options = _cosyvoice_options(config) if cosyvoice is None else cosyvoice
+            command = [sys.executable, "-m", COSYVOICE_MODULE, *options, *common]
+            return command, reason if config.engine == "cosyvoice" else "--model-dir holds a checkpoint"
         if config.engine == "cosyvoice":
             raise EngineStartError(problem)
         reason = f"CosyVoice cannot be used: {problem}"
@@ -277,10 +284,7 @@ def worker_command(config: Config) -> tuple[list[str], str]:
         raise EngineStartError(
             "the embedded voice is not installed: run `pip install 'cosyduplex[server,voice]'`"
         )
-    command = [sys.executable, "-m", EMBEDDED_VOICE_MODULE, "--log-format", config.log_format]
-    if config.slots:
-        command += ["--slots", str(config.slots)]
-    return command, reason
+    return [sys.executable, "-m", EMBEDDED_VOICE_MODULE, *common], reason
 
 
 def _cosyvoice_problem(config: Config) -> str | None:
@@ -297,15 +301,10 @@ def _cosyvoice_problem(config: Config) -> str | None:
     return None
 
 
-def _cosyvoice_command(config: Config) -> list[str]:
-    command = [sys.executable, "-m", COSYVOICE_MODULE]
-    command += ["--model-dir", str(config.model_dir), "--device", config.device]
-    command += ["--text-start", config.text_start]
-    if config.reduce_memory:
-        command.append("--reduce-memory")
-    if config.slots:
-        command += ["--slots", str(config.slots)]
-    return [*command, "--log-format", config.log_format]
+def _cosyvoice_options(config: Config) -> list[str]:
+    options = ["--model-dir", str(config.model_dir), "--device", config.device]
+    options += ["--text-start", config.text_start]
+    return [*options, "--reduce-memory"] if config.reduce_memory else options
 
 
 def _num_processes(command: list[str], config: Config) -> int:

@@ -356,35 +356,28 @@ def _add_worker(commands: Any) -> None:
     worker.add_argument(
         "--engine", choices=["auto", "espeak", "cosyvoice"], default="auto", help="which engine"
     )
-    worker.add_argument("--model-dir", metavar="DIR", help="directory of a CosyVoice checkpoint")
-    worker.add_argument("--device", default="auto", help="where CosyVoice runs: auto, cpu, cuda or cuda:N")
-    worker.add_argument("--reduce-memory", action="store_true", help="smaller caches for CosyVoice")
-    worker.add_argument(
-        "--text-start",
-        choices=["clause", "interleave", "sentence"],
-        default="clause",
-        help="how much of a sentence CosyVoice waits for before it begins to speak",
-    )
     worker.add_argument("--slots", type=int, metavar="N", help="contexts at a time")
     worker.add_argument("--log-format", choices=["text", "json"], default="text", help="how log lines look")
+
+    from cosyduplex_server.engine.cosyvoice.options import add_options
+
+    add_options(worker)
 
 
 def _worker(arguments: argparse.Namespace) -> int:
     from cosyduplex_server.app import worker_command
     from cosyduplex_server.config import Config
+    from cosyduplex_server.engine.cosyvoice.options import as_arguments
     from cosyduplex_server.engine.supervisor import EngineStartError
 
     config = Config(
         engine=arguments.engine,
         model_dir=arguments.model_dir,
-        device=arguments.device,
-        reduce_memory=arguments.reduce_memory,
-        text_start=arguments.text_start,
         slots=arguments.slots or 0,
         log_format=arguments.log_format,
     )
     try:
-        command, _ = worker_command(config)
+        command, _ = worker_command(config, as_arguments(arguments))
     except EngineStartError as exc:
         return _complain(f"the engine could not start: {exc}", ENGINE_ERROR)
     command += ["--listen", arguments.listen]

@@ -16,6 +16,7 @@ from cosyduplex_server.engine.cosyvoice.checkpoint import Checkpoint
 from cosyduplex_server.engine.cosyvoice.engine import PARAMETERS, CosyVoiceEngine, Options
 from cosyduplex_server.engine.cosyvoice.files import CheckpointError
 from cosyduplex_server.engine.cosyvoice.loading import choose_device, choose_dtype, load_models, make_runner
+from cosyduplex_server.engine.cosyvoice.options import add_options
 from cosyduplex_server.engine.cosyvoice.prompt import PromptEncoder
 from cosyduplex_server.engine.cosyvoice.tokenizer import TextTokenizer, TokenizerError
 from cosyduplex_server.engine.cosyvoice.voice import Voice
@@ -40,32 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def options_parser() -> argparse.ArgumentParser:
     """The engine's own options."""
     parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--model-dir", metavar="DIR", required=True, help="an official checkpoint directory")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument(
-        "--dtype", default="auto", choices=("auto", "float32", "bfloat16"), help="of the weights"
-    )
-    parser.add_argument("--reduce-memory", action="store_true", help="smaller caches")
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads of the models")
-    parser.add_argument(
-        "--text-start",
-        default="clause",
-        choices=("clause", "interleave", "sentence"),
-        help="how much of a sentence is there when its speech begins",
-    )
-    parser.add_argument("--start-tokens", type=int, default=8, metavar="N", help="see --text-start clause")
-    parser.add_argument(
-        "--first-hop-tokens",
-        type=int,
-        default=10,
-        metavar="N",
-        help="speech tokens in the first chunk of a cloned voice, 5 to 25",
-    )
-    parser.add_argument(
-        "--upstream-end",
-        action="store_true",
-        help="recompute the whole utterance for its last chunk, as upstream does",
-    )
+    add_options(parser)
     return parser
 
 
@@ -79,6 +55,8 @@ def make_engine(options: argparse.Namespace) -> CosyVoiceEngine:
     Raises:
         EngineUnavailable: it cannot be had, in one line.
     """
+    if options.model_dir is None:
+        raise EngineUnavailable("--model-dir DIR is missing: an official CosyVoice2 checkpoint")
     if options.threads:
         torch.set_num_threads(options.threads)
     device = choose_device(options.device)
