@@ -411,6 +411,8 @@ class Context:
                 self._check_length(encoder)
             elif kind == "marks":
                 self._take_marks(event.marks, stream, encoder)
+            elif kind == "note":
+                self._warn(event.note.text)
             elif kind == "segment_done":
                 self._segments_out -= 1
                 self._transcript.end_segment(event.segment_done.segment)

@@ -206,6 +206,11 @@ class FakeEngine:
             with open(self.script.voice_log, "a", encoding="utf-8") as file:
                 file.write(json.dumps(fields) + "\n")
 
+    @property
+    def gpu_memory_bytes(self) -> int:
+        """None."""
+        return 0
+
     async def aclose(self) -> None:
         """Nothing to give back."""
 

@@ -169,6 +169,12 @@ async def test_a_saved_voice_follows_an_instruction(engine) -> None:
     assert told.pcm == marked.pcm
 
 
+async def test_a_wish_that_is_not_fulfilled_is_told_and_nothing_ends(engine) -> None:
+    heard = await Context(engine, emotion="flabbergasted").say(ZH).end()
+    assert heard.kinds[0] == "note"
+    assert heard.kinds[-1] == "done"
+
+
 async def test_an_unknown_voice_is_refused(engine) -> None:
     with pytest.raises(Failure, match="no voice 'nobody'"):
         Context(engine, voice="nobody")

@@ -424,6 +424,10 @@ class RecordingEngine:
     def progress(self, sent_samples: int, credit_samples: int) -> None:
         self.calls.append(f"progress {sent_samples} {credit_samples}")
 
+    @property
+    def gpu_memory_bytes(self) -> int:
+        return 0
+
     async def aclose(self) -> None:
         self.calls.append("aclose")
 

@@ -69,6 +69,11 @@ class EspeakEngine:
         )
         return EspeakRequest(speaker, self._thread, outbox)
 
+    @property
+    def gpu_memory_bytes(self) -> int:
+        """None."""
+        return 0
+
     async def aclose(self) -> None:
         """End the thread."""
         self._thread.shutdown(cancel_futures=True)

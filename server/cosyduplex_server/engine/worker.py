@@ -81,6 +81,10 @@ class Engine(Protocol):
             Failure: the request cannot be served (`unknown_voice`, `bad_request`, …).
         """
 
+    @property
+    def gpu_memory_bytes(self) -> int:
+        """Memory of a GPU that this process holds; 0 without one."""
+
     async def aclose(self) -> None:
         """Give everything back; called once, after the last request was cancelled."""
 
@@ -167,7 +171,12 @@ class WorkerServer(link_grpc.EngineWorkerServicer):
         """The capacity at once, after every change, and at least every second."""
         while not self._closing:
             changed = self._changed
-            yield link.Capacity(slots=self._slots, busy=self._busy, draining=self._draining)
+            yield link.Capacity(
+                slots=self._slots,
+                busy=self._busy,
+                draining=self._draining,
+                gpu_memory_bytes=self._engine.gpu_memory_bytes,
+            )
             try:
                 async with asyncio.timeout(CAPACITY_INTERVAL_S):
                     await changed.wait()

@@ -116,6 +116,8 @@ class CosyVoiceEngine:
             emotion=request.emotion,
             dialect=request.dialect,
         )
+        for note in conditioning.notes:
+            outbox.emit(link.Event(note=link.Note(text=note)))
         seed = request.seed if request.HasField("seed") else random.getrandbits(_SEED_BITS)
         manner = Manner(
             conditioning=conditioning,
@@ -147,6 +149,11 @@ class CosyVoiceEngine:
             Failure: it is one of the model's own.
         """
         self._book.remove(voice_id)
+
+    @property
+    def gpu_memory_bytes(self) -> int:
+        """Memory of the GPU that this process holds; 0 on a CPU."""
+        return self._loop.runner.gpu_memory_bytes
 
     async def aclose(self) -> None:
         """Ends the thread."""

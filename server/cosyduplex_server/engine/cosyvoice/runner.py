@@ -319,6 +319,11 @@ class Runner:
         """Whether the device has failed for good; running out of its memory is not that."""
         return isinstance(error, torch.AcceleratorError)
 
+    @property
+    def gpu_memory_bytes(self) -> int:
+        """Memory of the GPU that PyTorch holds for this process; 0 on a CPU."""
+        return torch.cuda.memory_reserved(self._device) if self._device.type == "cuda" else 0
+
     def wait(self) -> None:
         """Waits for all that has been asked of the device."""
         if self._device.type == "cuda":

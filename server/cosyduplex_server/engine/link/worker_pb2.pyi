@@ -200,20 +200,28 @@ class Credit(_message.Message):
     def __init__(self, samples: _Optional[int] = ...) -> None: ...
 
 class Event(_message.Message):
-    __slots__ = ("audio", "marks", "flushed", "done", "error", "segment_done")
+    __slots__ = ("audio", "marks", "flushed", "done", "error", "segment_done", "note")
     AUDIO_FIELD_NUMBER: _ClassVar[int]
     MARKS_FIELD_NUMBER: _ClassVar[int]
     FLUSHED_FIELD_NUMBER: _ClassVar[int]
     DONE_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     SEGMENT_DONE_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
     audio: Audio
     marks: Marks
     flushed: Flushed
     done: Done
     error: Error
     segment_done: SegmentDone
-    def __init__(self, audio: _Optional[_Union[Audio, _Mapping]] = ..., marks: _Optional[_Union[Marks, _Mapping]] = ..., flushed: _Optional[_Union[Flushed, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., segment_done: _Optional[_Union[SegmentDone, _Mapping]] = ...) -> None: ...
+    note: Note
+    def __init__(self, audio: _Optional[_Union[Audio, _Mapping]] = ..., marks: _Optional[_Union[Marks, _Mapping]] = ..., flushed: _Optional[_Union[Flushed, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ..., segment_done: _Optional[_Union[SegmentDone, _Mapping]] = ..., note: _Optional[_Union[Note, _Mapping]] = ...) -> None: ...
+
+class Note(_message.Message):
+    __slots__ = ("text",)
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    def __init__(self, text: _Optional[str] = ...) -> None: ...
 
 class Audio(_message.Message):
     __slots__ = ("pcm", "words")
