@@ -69,7 +69,7 @@ from cosyduplex_server.models.weights_vocoder import load_vocoder
 Seam = Literal["split", "end"]
 
 PROMPT_TOKENS = 65  # what is left of a prompt of 3.5 s for a first hop of 10 tokens
-SEAM_CHUNK = 10  # generated chunks before the seam, the first of 10 tokens
+FIRST_SEAM_CHUNK = 6  # generated chunks at least before a seam, the first of 10 tokens
 TOKENS = 500
 OTHER_NOISE_FRAMES = 7000
 NEAR_SAMPLES = SAMPLE_RATE_HZ // 50
@@ -273,14 +273,15 @@ def measure(runner: Runner, flow: Flow, seeds: Iterable[int]) -> list[dict[str, 
         whole_mels = speaker.whole(tokens)
         whole = Spoken.of(speaker, whole_mels)
         other = Spoken.of(speaker, speaker.whole(tokens, OTHER_NOISE_FRAMES))
-        split_at = SEAM_CHUNK * CHUNK_TOKENS - PROMPT_TOKENS % CHUNK_TOKENS
-        seams: dict[Seam, int] = {"split": split_at, "end": split_at - 1 - 3 * seed % 24}
+        num_before = FIRST_SEAM_CHUNK + seed % 8
+        split_at = num_before * CHUNK_TOKENS - PROMPT_TOKENS % CHUNK_TOKENS
+        seams: dict[Seam, int] = {"split": split_at, "end": split_at - 1 - 5 * seed % 24}
         for seam, at in seams.items():
             frame = FRAMES_PER_TOKEN * at
             ways = {"one sequence": whole, "other noise, no seam": other}
             for way, goes_on in (("noise goes on", True), ("noise begins anew", False)):
                 mels = speaker.broken(tokens, seam, at, goes_on=goes_on)
-                before = whole_mels[:SEAM_CHUNK] if seam == "split" else []
+                before = whole_mels[:num_before] if seam == "split" else []
                 ways[way] = Spoken.of(speaker, [*before, *mels])
             for way, spoken in ways.items():
                 found.setdefault((seam, way), []).append(seam_figures(spoken, whole, frame))
@@ -299,7 +300,7 @@ def main() -> None:
     parser.add_argument("--golden", type=Path, default=Path(__file__).parents[1] / "tests" / "golden")
     parser.add_argument("--model-dir", type=Path, help="a released checkpoint, measured instead")
     parser.add_argument("--device", default="cpu", help="with --model-dir")
-    parser.add_argument("--seeds", type=int, default=8, help="voices and texts (8)")
+    parser.add_argument("--seeds", type=int, default=16, help="voices and texts (16)")
     parser.add_argument("--json", type=Path, help="writes the figures here too")
     options = parser.parse_args()
     torch.set_num_threads(1)

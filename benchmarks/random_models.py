@@ -6,6 +6,7 @@ what they say is noise.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -23,6 +24,7 @@ from cosyduplex_server.models.config import (
 )
 from cosyduplex_server.models.flow import Flow
 from cosyduplex_server.models.speech_lm import SpeechLM
+from cosyduplex_server.models.table import Table
 from cosyduplex_server.models.vocoder import Vocoder
 
 NEVER = -30.0  # a logit
@@ -103,9 +105,9 @@ def random_lm(
     """A speech LM whose special ids are never likely."""
     with torch.device("meta"):
         lm = SpeechLM(config)
-    for name, module in lm.named_modules():  # norms and the head stay float32, as when they are loaded
-        if isinstance(module, nn.Embedding) or (isinstance(module, nn.Linear) and name != "head"):
-            module.to(dtype)
+    for name, weight in lm.named_parameters():  # norms and the head stay float32, as when they are loaded
+        if "norm" not in name and not name.startswith("head."):
+            weight.data = weight.data.to(dtype)
     lm.to_empty(device=device)
     _fill(lm, generator)
     assert lm.head.bias is not None
@@ -134,14 +136,14 @@ def random_vocoder(
     with torch.device(device):
         vocoder = Vocoder(config)
     _fill(vocoder, generator)
-    vocoder.pitch.out.weight *= 30
-    vocoder.pitch.out.bias += PITCH_HZ
+    vocoder.pitch.out.weight.mul_(30)
+    vocoder.pitch.out.bias.add_(PITCH_HZ)
     for name, weight in vocoder.named_parameters():
         if ".plain." in name and name.endswith("weight"):
-            weight *= 0.2
+            weight.mul_(0.2)
     # The magnitude of a spectrum is an exponential: without these it fills the range or is nothing.
     for conv in (vocoder.decoder.pre, vocoder.decoder.post):
-        conv.weight *= 0.5
+        conv.weight.mul_(0.5)
     assert vocoder.decoder.post.bias is not None
     vocoder.decoder.post.bias[: config.n_fft // 2 + 1] = 1.2
     for part in (vocoder.decoder.pre, vocoder.decoder.stages, vocoder.decoder.post):
@@ -160,14 +162,14 @@ def _drawn(part: nn.Module, name: str, shape: torch.Size, generator: torch.Gener
     device = generator.device
     if len(shape) == 1 and not name.endswith("bias"):
         return torch.ones(shape, device=device)
-    drawn = torch.randn(shape, device=device, generator=generator)
+    drawn: Tensor = torch.randn(shape, device=device, generator=generator)
     if name.endswith("bias"):  # of layers, and of relative attention
         return drawn * 0.02
-    if isinstance(part, nn.Embedding):
+    if isinstance(part, Table):
         return drawn
     if isinstance(part, nn.ConvTranspose1d):
-        return drawn * (shape[0] * shape[2] / part.stride[0]) ** -0.5
-    return drawn * shape[1:].numel() ** -0.5
+        return drawn * math.sqrt(part.stride[0] / (shape[0] * shape[2]))
+    return drawn / math.sqrt(shape[1:].numel())
 
 
 def _ready(module: _Module) -> _Module:

@@ -26,6 +26,7 @@ from cosyduplex_server.audio.opus import opus_available
 from cosyduplex_server.audio.resample import Resampler
 from cosyduplex_server.config import Config
 from cosyduplex_server.engine.cosyvoice.files import CheckpointError, find_checkpoint
+from cosyduplex_server.engine.cosyvoice.options import PROG as COSYVOICE_PROG
 from cosyduplex_server.engine.pool import WorkerPool
 from cosyduplex_server.engine.supervisor import EngineStartError, Supervisor
 from cosyduplex_server.engine.voice_sync import VoiceSync
@@ -109,7 +110,8 @@ async def run_server(config: Config) -> AsyncIterator[Running]:
             stack.callback(listening.close)
         voices = VoiceSync(await asyncio.to_thread(_open_store, config))
         pool = WorkerPool(
-            on_stalled=lambda name: supervisor.kill(name) if supervisor else None, voices=voices
+            on_stalled=lambda name: gateway.supervisor.kill(name) if gateway.supervisor else None,
+            voices=voices,
         )
         gateway = Gateway(config, pool, voices, Gatekeeper(config, time.time), Metrics(), reason)
         stack.callback(gateway.close)
@@ -118,18 +120,13 @@ async def run_server(config: Config) -> AsyncIterator[Running]:
         for listening, context in sockets:
             server = await _listen(gateway, listening, context)
             stack.push_async_callback(server.stop)
-        supervisor: Supervisor | None = None
-        if command is not None:
-            supervisor = await stack.enter_async_context(
-                Supervisor(command, on_ready=pool.add, num_workers=_num_processes(command, config))
-            )
+        workers = await stack.enter_async_context(AsyncExitStack())
         stack.push_async_callback(pool.aclose)
-        if supervisor is not None:
-            gateway.supervisor = supervisor
-            await supervisor.start()
-            await pool.wait_ready()
-        else:
+        if command is None:
             await _reach_workers(pool, config.workers)
+        else:
+            await _start_workers(command, config, gateway, workers)
+            await pool.wait_ready()
         await asyncio.to_thread(_warm_up, pool.description.sample_rate_hz)
         stack.push_async_callback(gateway.drain, config.drain_timeout)
         yield Running(tuple(_url(each, config.host, bool(tls)) for each, tls in sockets), gateway)
@@ -222,6 +219,32 @@ async def _listen(
     return server
 
 
+async def _start_workers(
+    command: list[str], config: Config, gateway: Gateway, workers: AsyncExitStack
+) -> None:
+    """Starts the workers of this machine. Where CosyVoice was not asked for by name, the other engine
+    steps in for it.
+
+    Raises:
+        EngineStartError: none can start.
+    """
+    supervisor = await workers.enter_async_context(
+        Supervisor(command, on_ready=gateway.pool.add, num_workers=_num_processes(command, config))
+    )
+    try:
+        await supervisor.start()
+        gateway.supervisor = supervisor
+    except EngineStartError as exc:
+        problem = str(exc).removeprefix(f"{COSYVOICE_PROG}: ")
+        if config.engine != "auto" or COSYVOICE_MODULE not in command:
+            raise EngineStartError(problem) from None
+        await supervisor.aclose()
+        gateway.engine_reason = _why_not_cosyvoice(problem, config)
+        log.warning("the embedded voice speaks: %s", gateway.engine_reason)
+        command = _embedded_voice(config, gateway.engine_reason)
+        await _start_workers([*command, "--exit-with-stdin"], config, gateway, workers)
+
+
 async def _reach_workers(pool: WorkerPool, addresses: tuple[str, ...]) -> None:
     for number, address in enumerate(addresses):
         pool.add(f"worker{number}", address)
@@ -266,25 +289,49 @@ def worker_command(config: Config, cosyvoice: Sequence[str] | None = None) -> tu
         EngineStartError: the engine that was asked for is not there.
     """
     reason = "it was asked for"
-    common = ["--log-format", config.log_format]
-    if config.slots:
-        common += ["--slots", str(config.slots)]
     if config.engine == "cosyvoice" or (config.engine == "auto" and config.model_dir is not None):
         problem = _cosyvoice_problem(config)
         if problem is None:
             options = _cosyvoice_options(config) if cosyvoice is None else cosyvoice
-            command = [sys.executable, "-m", COSYVOICE_MODULE, *options, *common]
+            command = [sys.executable, "-m", COSYVOICE_MODULE, *options, *_common_options(config)]
             return command, reason if config.engine == "cosyvoice" else "--model-dir holds a checkpoint"
         if config.engine == "cosyvoice":
             raise EngineStartError(problem)
-        reason = f"CosyVoice cannot be used: {problem}"
-    elif config.engine == "auto":
+        reason = _why_not_cosyvoice(problem, config)
+        return _embedded_voice(config, reason), reason
+    if config.engine == "auto":
         reason = "no --model-dir was given, so the embedded voice speaks"
+    return _embedded_voice(config), reason
+
+
+def _embedded_voice(config: Config, why: str = "") -> list[str]:
+    """The program of the embedded voice.
+
+    Args:
+        config: what was asked for.
+        why: it steps in.
+
+    Raises:
+        EngineStartError: it is not installed.
+    """
     if importlib.util.find_spec("espeakng_loader") is None:
         raise EngineStartError(
-            "the embedded voice is not installed: run `pip install 'cosyduplex[server,voice]'`"
+            (f"{why}; and " if why else "")
+            + "the embedded voice is not installed: run `pip install 'cosyduplex[server,voice]'`"
         )
-    return [sys.executable, "-m", EMBEDDED_VOICE_MODULE, *common], reason
+    return [sys.executable, "-m", EMBEDDED_VOICE_MODULE, *_common_options(config)]
+
+
+def _common_options(config: Config) -> list[str]:
+    """What every engine's worker takes."""
+    options = ["--log-format", config.log_format]
+    return [*options, "--slots", str(config.slots)] if config.slots else options
+
+
+def _why_not_cosyvoice(problem: str, config: Config) -> str:
+    """A reason that clients may read: where things are on this machine is not for them."""
+    folder = os.path.abspath(config.model_dir or "")
+    return f"CosyVoice cannot be used: {problem.replace(folder, '--model-dir')}"
 
 
 def _cosyvoice_problem(config: Config) -> str | None:
@@ -295,14 +342,14 @@ def _cosyvoice_problem(config: Config) -> str | None:
     if missing:
         return f"{', '.join(missing)} not installed: run `pip install 'cosyduplex[server,cosyvoice]'`"
     try:
-        find_checkpoint(config.model_dir)
+        find_checkpoint(os.path.abspath(config.model_dir))
     except CheckpointError as exc:
         return str(exc)
     return None
 
 
 def _cosyvoice_options(config: Config) -> list[str]:
-    options = ["--model-dir", str(config.model_dir), "--device", config.device]
+    options = ["--model-dir", os.path.abspath(config.model_dir or ""), "--device", config.device]
     options += ["--text-start", config.text_start]
     return [*options, "--reduce-memory"] if config.reduce_memory else options
 

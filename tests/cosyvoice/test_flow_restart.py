@@ -1,14 +1,18 @@
-"""Speech that goes on in another flow sequence: what is heard, what is remembered, and where the noise stands.
+"""Speech that goes on in another flow sequence: what is heard, what is held, and where the noise stands.
 
 The limits are those of minutes; here they are lowered to seconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+import asyncio
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from itertools import pairwise
-from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -21,24 +25,15 @@ from cosyduplex_server.engine.cosyvoice.engine import CosyVoiceEngine
 from cosyduplex_server.engine.cosyvoice.runner import FlowWork
 from cosyduplex_server.models.config import CHUNK_FRAMES, FRAMES_PER_TOKEN
 
-SENTENCE = "Hello world, this is what a model says while it is still thinking."
-TEXTS = [SENTENCE] * 6
-PROMPT_TOKENS = 38  # of the saved voice
-FOUR_SECONDS = 2 * (PROMPT_TOKENS + 100)
+SENTENCE = "Hello there, this is it."
+TEXTS = [SENTENCE] * 3
+PROMPT_TOKENS = {SAVED: 38, SFT: 0}
+LIMIT_FRAMES = FRAMES_PER_TOKEN * (PROMPT_TOKENS[SAVED] + 30)  # a sentence has some 50 tokens
+RESTART = (flow_plan, "RESTART_FRAMES", LIMIT_FRAMES)
+OVERLONG = (flow_plan, "MAX_FRAMES", LIMIT_FRAMES + CHUNK_FRAMES)
+NOISE_FRAMES = 200
 
 voices = pytest.mark.parametrize("voice", [SAVED, SFT])
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory) -> Path:
-    return write_tiny_checkpoint(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture
-async def engine(checkpoint) -> AsyncIterator[CosyVoiceEngine]:
-    engine = start(checkpoint, slots=4)
-    yield engine
-    await engine.aclose()
 
 
 @dataclass(eq=False)
@@ -55,8 +50,9 @@ class Recorder:
     works: list[FlowWork] = field(default_factory=list)
     mels: list[Tensor] = field(default_factory=list)
     most_blocks: int = 0
+    heard: Heard = field(default_factory=Heard)
 
-    async def say(self, texts: Sequence[str], **opening: object) -> Heard:
+    async def say(self, texts: Sequence[str], voice: str) -> Recorder:
         """Speaks all of it; everything has been given back then."""
         state = self.engine.state
         step_flow, memory = state.runner.step_flow, state.memory
@@ -83,13 +79,13 @@ class Recorder:
 
         state.runner.step_flow = record  # type: ignore[method-assign]
         try:
-            heard = await Context(self.engine, **opening).say(*texts).end()
+            self.heard = await Context(self.engine, voice=voice).say(*texts).end()
             await settled(self.engine)
         finally:
             state.runner.step_flow = step_flow  # type: ignore[method-assign]
-        assert heard.kinds[-1] == "done"
+        assert self.heard.kinds[-1] == "done"
         assert held() == before
-        return heard
+        return self
 
     @property
     def tokens(self) -> list[int]:
@@ -115,120 +111,157 @@ def noise_anew(work: FlowWork) -> FlowWork:
     return replace(work, noise_frame=work.chunk.index * CHUNK_FRAMES)
 
 
-async def uninterrupted(engine: CosyVoiceEngine, texts: Sequence[str], voice: str) -> tuple[Recorder, Heard]:
-    recorder = Recorder(engine)
-    heard = await recorder.say(texts, voice=voice)
-    assert recorder.seams == []
-    return recorder, heard
+class Recordings:
+    """The same speech in several ways, each spoken when it is first asked for."""
+
+    def __init__(self, engine: CosyVoiceEngine) -> None:
+        self._engine = engine
+        self.whole = cache(lambda voice=SAVED: self._say(voice=voice))
+        self.broken = cache(lambda voice=SAVED: self._say(RESTART, voice=voice))
+        self.anew = cache(lambda: self._say(RESTART, change=noise_anew))
+        self.overlong = cache(lambda: self._say(OVERLONG))
+        self.first_sentence = cache(lambda: self._say(texts=TEXTS[:1]))
+        self.little_noise = cache(lambda: self._say((request, "MAX_FRAMES", NOISE_FRAMES)))
+
+    def short_of_memory(self) -> Recorder:
+        """With memory for five chunks."""
+        with self._memory_for(5):
+            return self._say()
+
+    def three_together(self, num_blocks: int) -> list[Heard]:
+        """One sentence three times at once, with memory for so many chunks in all."""
+        self.first_sentence()  # the voice has been computed
+
+        async def speak() -> list[Heard]:
+            gate = threading.Event()
+            self._engine.state.post(partial(gate.wait, 30))
+            contexts = [Context(self._engine).say(*TEXTS[:1]) for _ in range(3)]
+            gate.set()
+            heard = await asyncio.gather(*(context.end() for context in contexts))
+            await settled(self._engine)
+            return heard
+
+        with self._memory_for(num_blocks):
+            return asyncio.run(speak())
+
+    @contextmanager
+    def _memory_for(self, num_blocks: int) -> Iterator[None]:
+        blocks = self._engine.state.memory.flow_blocks
+        spare = [blocks.allocate() for _ in range(blocks.num_free - num_blocks)]
+        try:
+            yield
+        finally:
+            blocks.release(spare)
+
+    def _say(
+        self,
+        *limits: tuple[ModuleType, str, int],
+        voice: str = SAVED,
+        texts: Sequence[str] = TEXTS,
+        change: Callable[[FlowWork], FlowWork] = lambda work: work,
+    ) -> Recorder:
+        with pytest.MonkeyPatch.context() as patch:
+            for limit in limits:
+                patch.setattr(*limit)
+            return asyncio.run(Recorder(self._engine, change).say(texts, voice))
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory) -> Iterator[Recordings]:
+    engine = start(write_tiny_checkpoint(tmp_path_factory.mktemp("model")), slots=2)
+    yield Recordings(engine)
+    asyncio.run(engine.aclose())
 
 
 @voices
-async def test_long_speech_goes_on_in_new_sequences_and_nothing_is_lost(engine, voice, monkeypatch) -> None:
-    whole, heard_whole = await uninterrupted(engine, TEXTS, voice)
-    monkeypatch.setattr(flow_plan, "RESTART_FRAMES", FOUR_SECONDS)
-    broken = Recorder(engine)
-    heard = await broken.say(TEXTS, voice=voice)
-    assert len(broken.seams) >= 2
+def test_long_speech_goes_on_in_new_sequences_and_nothing_is_lost(recordings, voice) -> None:
+    whole, broken = recordings.whole(voice), recordings.broken(voice)
+    assert not whole.seams
+    assert len(broken.seams) == {SAVED: 2, SFT: 1}[voice]
     assert broken.tokens == whole.tokens
-    assert len(broken.mel_FC) == len(whole.mel_FC)
-    assert len(heard.pcm) == len(heard_whole.pcm)
-    assert heard.segments == heard_whole.segments == list(range(len(TEXTS)))
-    assert [(word.sample_start, word.sample_end) for word in heard.words] == [
-        (word.sample_start, word.sample_end) for word in heard_whole.words
-    ]
+    assert len(broken.mel_FC) == len(whole.mel_FC) == FRAMES_PER_TOKEN * len(whole.tokens)
+    assert len(broken.heard.pcm) == len(whole.heard.pcm) == 2 * 480 * len(whole.mel_FC)
+    assert broken.heard.segments == whole.heard.segments == [0, 1, 2]
+    assert len(broken.heard.words) == len(whole.heard.words) == 15
 
 
-async def test_a_new_sequence_begins_at_the_end_of_a_sentence(engine, monkeypatch) -> None:
-    monkeypatch.setattr(flow_plan, "RESTART_FRAMES", FOUR_SECONDS)
-    recorder, ends = Recorder(engine), []
-    await recorder.say(TEXTS)
-    for number in range(1, len(TEXTS)):  # the same seed says the same
-        shorter = Recorder(engine)
-        await shorter.say(TEXTS[:number])
-        ends.append(len(shorter.mel_FC))
-    assert set(recorder.seams) <= set(ends)
+def test_a_new_sequence_begins_at_the_end_of_a_sentence(recordings) -> None:
+    assert recordings.broken().seams[0] == len(recordings.first_sentence().mel_FC)
 
 
-async def test_up_to_the_first_seam_only_its_last_chunk_knows_of_it(engine, monkeypatch) -> None:
-    whole, _ = await uninterrupted(engine, TEXTS, SAVED)
-    monkeypatch.setattr(flow_plan, "RESTART_FRAMES", FOUR_SECONDS)
-    broken = Recorder(engine)
-    await broken.say(TEXTS)
-    same = broken.works.index(next(work for work in broken.works if work.chunk.is_last))
-    for ours, theirs in zip(broken.mels[:same], whole.mels[:same], strict=True):
+def test_before_a_seam_only_the_chunk_that_ends_there_knows_of_it(recordings) -> None:
+    whole, broken = recordings.whole(), recordings.broken()
+    first_end = next(place for place, work in enumerate(broken.works) if work.chunk.is_last)
+    assert first_end > 0
+    for ours, theirs in zip(broken.mels[:first_end], whole.mels, strict=False):
         assert torch.equal(ours, theirs)
+    assert not torch.equal(broken.mels[first_end], whole.mels[first_end])
 
 
-async def test_what_was_said_before_a_seam_takes_no_memory_after_it(engine, monkeypatch) -> None:
-    whole, _ = await uninterrupted(engine, TEXTS, SAVED)
-    monkeypatch.setattr(flow_plan, "RESTART_FRAMES", FOUR_SECONDS)
-    broken = Recorder(engine)
-    await broken.say(TEXTS)
-    prompt_blocks = flow_plan.num_prefix_chunks(PROMPT_TOKENS)
-    assert whole.most_blocks == max(len(work.table) for work in whole.works) + 1 - prompt_blocks
-    assert broken.most_blocks == max(len(work.table) for work in broken.works) + 1 - prompt_blocks
-    assert broken.most_blocks < whole.most_blocks / 2
+def test_what_was_said_before_a_seam_takes_no_memory_after_it(recordings) -> None:
+    whole, broken = recordings.whole(), recordings.broken()
+    prompt_blocks = flow_plan.num_prefix_chunks(PROMPT_TOKENS[SAVED])
+    for recorder in (whole, broken):
+        assert recorder.most_blocks == max(len(work.table) for work in recorder.works) + 1 - prompt_blocks
+    assert broken.most_blocks <= whole.most_blocks / 2
 
 
-async def test_a_sentence_longer_than_a_sequence_goes_on_in_another(engine, monkeypatch) -> None:
-    text = " ".join(["and on it goes"] * 25) + "."
-    whole, heard_whole = await uninterrupted(engine, [text], SAVED)
-    monkeypatch.setattr(flow_plan, "MAX_FRAMES", FOUR_SECONDS)
-    broken = Recorder(engine)
-    heard = await broken.say([text])
-    assert len(broken.seams) >= 1
-    assert broken.tokens == whole.tokens
-    assert len(heard.pcm) == len(heard_whole.pcm)
-    longest = max(
-        FRAMES_PER_TOKEN * len(work.chunk.tokens) + work.chunk.index * CHUNK_FRAMES for work in broken.works
-    )
-    assert longest <= FOUR_SECONDS
+def test_speech_without_an_end_goes_on_in_another_sequence_too(recordings) -> None:
+    whole, overlong = recordings.whole(), recordings.overlong()
+    assert overlong.seams[0] < len(recordings.first_sentence().mel_FC)
+    assert overlong.tokens == whole.tokens
+    assert len(overlong.heard.pcm) == len(whole.heard.pcm)
+    for work in overlong.works:
+        end = CHUNK_FRAMES * work.chunk.index + FRAMES_PER_TOKEN * len(work.chunk.tokens)
+        assert end <= LIMIT_FRAMES + CHUNK_FRAMES
 
 
 @voices
-async def test_the_noise_goes_on_where_it_was_and_so_does_the_speech(engine, voice, monkeypatch) -> None:
-    whole, _ = await uninterrupted(engine, TEXTS, voice)
-    monkeypatch.setattr(flow_plan, "RESTART_FRAMES", FOUR_SECONDS)
-    goes_on, anew = Recorder(engine), Recorder(engine, noise_anew)
-    await goes_on.say(TEXTS, voice=voice)
-    await anew.say(TEXTS, voice=voice)
-    prompt_frames = 0 if voice == SFT else FRAMES_PER_TOKEN * PROMPT_TOKENS
-    made = 0
-    for work, mel_FC in zip(goes_on.works, goes_on.mels, strict=True):
-        assert work.noise_frame + work.chunk.num_prompt_frames == prompt_frames + made
-        made += len(mel_FC)
-    assert anew.seams == goes_on.seams
-    for seam in goes_on.seams:
-        for frames in (slice(seam, seam + 10), slice(seam, seam + 100)):
-            near, far = (rms(each.mel_FC[frames] - whole.mel_FC[frames]) for each in (goes_on, anew))
-            assert near < far / 2
+def test_the_noise_goes_on_where_it_was(recordings, voice) -> None:
+    broken = recordings.broken(voice)
+    frame = FRAMES_PER_TOKEN * PROMPT_TOKENS[voice]
+    for work, mel_FC in zip(broken.works, broken.mels, strict=True):
+        assert work.noise_frame + work.chunk.num_prompt_frames == frame
+        frame += len(mel_FC)
 
 
-async def test_the_noise_goes_on_when_memory_is_short(engine) -> None:
-    whole, heard_whole = await uninterrupted(engine, TEXTS, SAVED)
-    blocks = engine.state.memory.flow_blocks
-    spare = [blocks.allocate() for _ in range(blocks.num_free - 5)]
-    goes_on, anew = Recorder(engine), Recorder(engine, noise_anew)
-    for recorder in (goes_on, anew):
-        heard = await recorder.say(TEXTS)
-        assert recorder.seams
-        assert recorder.tokens == whole.tokens
-        assert len(heard.pcm) == len(heard_whole.pcm)
-    blocks.release(spare)
-    first = goes_on.seams[0]
-    assert torch.equal(goes_on.mel_FC[:first], whole.mel_FC[:first])
-    for seam in goes_on.seams:
-        near, far = (rms((each.mel_FC - whole.mel_FC)[seam : seam + 50]) for each in (goes_on, anew))
-        assert near < far / 2
+def test_where_the_noise_goes_on_the_speech_is_nearer_to_one_without_a_seam(recordings) -> None:
+    whole, broken, anew = recordings.whole(), recordings.broken(), recordings.anew()
+    assert anew.seams == broken.seams
+    for seam in broken.seams:
+        for count in (10, 100):
+            near, far = (rms((each.mel_FC - whole.mel_FC)[seam : seam + count]) for each in (broken, anew))
+            assert 0 < near < far / 2
 
 
-async def test_where_the_noise_ends_it_begins_again(engine, monkeypatch) -> None:
-    monkeypatch.setattr(request, "MAX_FRAMES", 400)
-    recorder = Recorder(engine)
-    await recorder.say(TEXTS)
+def test_a_sequence_that_is_cut_for_memory_goes_on_in_the_same_noise(recordings) -> None:
+    whole, cut, anew = recordings.whole(), recordings.short_of_memory(), recordings.anew()
+    first = cut.seams[0]
+    assert cut.tokens == whole.tokens
+    assert len(cut.heard.pcm) == len(whole.heard.pcm)
+    assert torch.equal(cut.mel_FC[:first], whole.mel_FC[:first])
+    far = rms((anew.mel_FC - whole.mel_FC)[anew.seams[0] :])
+    for seam in cut.seams:
+        assert 0 < rms((cut.mel_FC - whole.mel_FC)[seam : seam + CHUNK_FRAMES]) < far / 2
+
+
+@pytest.mark.parametrize("num_blocks", [3, 4, 5])
+def test_contexts_that_are_cut_in_the_middle_of_a_batch_go_on_beside_the_others(
+    recordings, num_blocks
+) -> None:
+    """Cut, a last short chunk becomes a whole one: it does not fit its batch any more."""
+    for heard in recordings.three_together(num_blocks):
+        assert heard.error in (None, "over_capacity")
+        if heard.error is None:
+            assert len(heard.pcm) == len(recordings.first_sentence().heard.pcm)
+
+
+def test_where_the_noise_ends_it_begins_again(recordings) -> None:
+    recorder = recordings.little_noise()
     frames = [work.noise_frame for work in recorder.works]
-    assert all(0 <= frame <= 400 - CHUNK_FRAMES for frame in frames)
-    assert len(recorder.mel_FC) > 400
+    assert recorder.tokens == recordings.whole().tokens
+    assert len(recorder.mel_FC) > NOISE_FRAMES
+    assert all(0 <= frame <= NOISE_FRAMES - CHUNK_FRAMES for frame in frames)
     assert any(after < before for before, after in pairwise(frames))
 
 

@@ -56,7 +56,7 @@ class FlowBatch:
         tokens_BT: the chunk's tokens, as many in each row: 25, or fewer where all are their sequence's last.
         lookahead_B3: the three tokens after them (int64); -1 beyond the end of the sequence.
         slots_B: the sequences' slots, each at most once.
-        tables_BN: the blocks of the chunks before, padded on the left with block 0.
+        tables_BN: the blocks of the chunks before, padded on the left with block 0 to the longest.
         context_blocks_B: how many of them are real.
         blocks_B: the blocks that take this chunk's keys and values, each at most once and in no table. The
             last chunk of a sequence needs one too, and may give it back afterwards.

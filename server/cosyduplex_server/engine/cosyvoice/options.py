@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from typing import Final
+
+PROG: Final = "cosyduplex worker --engine cosyvoice"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +19,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="of the weights; auto is bfloat16 on a GPU and float32 on a CPU",
     )
     parser.add_argument("--reduce-memory", action="store_true", help="smaller caches for CosyVoice")
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads of the models")
+    parser.add_argument("--threads", type=_count, metavar="N", help="CPU threads of the models")
     parser.add_argument(
         "--text-start",
         default="clause",
@@ -25,7 +28,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--start-tokens",
-        type=int,
+        type=_count,
         default=8,
         metavar="N",
         help="text tokens after which `--text-start clause` does not wait for the clause to end",
@@ -56,3 +59,10 @@ def as_arguments(options: argparse.Namespace) -> list[str]:
         arguments += ["--threads", str(options.threads)]
     arguments += ["--reduce-memory"] if options.reduce_memory else []
     return arguments + (["--upstream-end"] if options.upstream_end else [])
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number

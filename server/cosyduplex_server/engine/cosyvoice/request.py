@@ -8,6 +8,7 @@ engine's thread owns every request; the event loop only posts commands to it.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -162,7 +163,7 @@ class FlowStep:
     """The next thing flow and vocoder have to do for a request.
 
     Attributes:
-        work: the chunk; None when only the vocoder's rest is due.
+        work: the chunk; None when only the vocoder's rest is due, or nothing yet.
         final: the utterance ends with it.
     """
 
@@ -245,6 +246,30 @@ class Request:
 
     def _advance(self) -> None:
         """Goes on in the plan as far as can be."""
+        self._take_plan()
+        if self._segment_ends and self._waits_for_text:
+            self._tell_segments_early()
+
+    @property
+    def _waits_for_text(self) -> bool:
+        """What there is of text has become speech tokens, and they are too few for the next chunk."""
+        utterance = self._utterance
+        if utterance is None or utterance.end is not None:
+            return False
+        return (self._lm is None or self._lm.feed is None) and not self._run(utterance).sequence.is_ready
+
+    def _tell_segments_early(self) -> None:
+        """Tells segments, and their words, whose audio is still to come: more text may wait for their end."""
+        utterance = self._utterance
+        assert utterance is not None
+        num_tokens, _ = self._segment_ends[-1]
+        until = utterance.first_sample + math.ceil(self._samples(num_tokens)) + 1
+        self._tell_words(until)
+        for _, number in self._segment_ends:
+            self._emit(link.Event(segment_done=link.SegmentDone(segment=number)))
+        self._segment_ends.clear()
+
+    def _take_plan(self) -> None:
         if self._lm is not None:
             self._lm.read_text()
             self._end_unit_if_done()
@@ -276,6 +301,8 @@ class Request:
                     self._utterance.runs[-1].sequence.end()
 
     def _begin_unit(self, unit: Unit) -> None:
+        if not unit.continues:
+            self._restart_if_long()
         conditioning = self.manner.conditioning
         prompt_text = conditioning.prompt_text_ids
         prompt_speech = conditioning.prompt_speech_tokens
@@ -304,11 +331,15 @@ class Request:
         lm.table.clear()
         self._before = lm
         self._marks.end_unit()
-        if self._utterance is not None:
-            sequence = self._utterance.runs[-1].sequence
-            if sequence.wants_restart:
-                sequence.end()
-                self._utterance.runs.append(self._next_run(self._utterance.runs[-1]))
+
+    def _restart_if_long(self) -> None:
+        """Between two sentences: what follows a long flow sequence goes into another."""
+        if self._utterance is None:
+            return
+        run = self._utterance.runs[-1]
+        if run.sequence.wants_restart:
+            run.sequence.end()
+            self._utterance.runs.append(self._next_run(run))
 
     # --- speech LM
 
@@ -435,19 +466,23 @@ class Request:
         run = self._run(utterance)
         if not run.sequence.is_ready:
             return FlowStep(self, None, final=True)
-        try:
-            block = self._memory.prefixes.allocate_block()
-        except OutOfBlocks:
-            run = self._cut_memory(utterance, run)
-            block = self._memory.prefixes.allocate_block()
-        run.next_block = block
+        expected = self.chunk_tokens
+        if run.next_block is None:
+            try:
+                run.next_block = self._memory.prefixes.allocate_block()
+            except OutOfBlocks:
+                run = self._cut_memory(utterance, run)
+                run.next_block = self._memory.prefixes.allocate_block()
         if not run.begun:
             begin(slot, prefix.slot)
             run.table = self._memory.flow_blocks.share(prefix.blocks)
             run.num_shared, run.begun = len(run.table), True
         chunk = run.sequence.peek()
-        noise_frame = (chunk.index * CHUNK_FRAMES + run.noise_offset) % (MAX_FRAMES - CHUNK_FRAMES)
-        work = FlowWork(chunk, prefix.prompt, slot, tuple(run.table), block, noise_frame)
+        if len(chunk.tokens) != expected:
+            # A short last chunk has become a whole one by the cut: it goes with the next batch.
+            return FlowStep(self, None, final=False)
+        noise_frame = (chunk.index * CHUNK_FRAMES + run.noise_offset) % (MAX_FRAMES - CHUNK_FRAMES + 1)
+        work = FlowWork(chunk, prefix.prompt, slot, tuple(run.table), run.next_block, noise_frame)
         return FlowStep(self, work, final=chunk.is_last and self._ends_with(utterance, run))
 
     def _cut_memory(self, utterance: Utterance, run: FlowRun) -> FlowRun:
@@ -492,8 +527,7 @@ class Request:
         num_samples = len(pcm) // 2
         self.num_samples += num_samples
         utterance.num_samples += num_samples
-        if words := self._marks.words_until(self.num_samples):
-            self._emit(link.Event(marks=link.Marks(words=[_word(word) for word in words])))
+        self._tell_words(self.num_samples)
         if pcm:
             self._emit(link.Event(audio=link.Audio(pcm=pcm)))
         for number in self._ended_segments(utterance, final):
@@ -501,6 +535,10 @@ class Request:
         if final:
             self._end_utterance(utterance)
         self._advance()
+
+    def _tell_words(self, until: int) -> None:
+        if words := self._marks.words_until(until):
+            self._emit(link.Event(marks=link.Marks(words=[_word(word) for word in words])))
 
     def _ended_segments(self, utterance: Utterance, final: bool) -> Iterator[int]:
         while self._segment_ends:

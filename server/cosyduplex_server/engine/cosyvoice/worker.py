@@ -16,7 +16,7 @@ from cosyduplex_server.engine.cosyvoice.checkpoint import Checkpoint
 from cosyduplex_server.engine.cosyvoice.engine import PARAMETERS, CosyVoiceEngine, Options
 from cosyduplex_server.engine.cosyvoice.files import CheckpointError
 from cosyduplex_server.engine.cosyvoice.loading import choose_device, choose_dtype, load_models, make_runner
-from cosyduplex_server.engine.cosyvoice.options import add_options
+from cosyduplex_server.engine.cosyvoice.options import PROG, add_options
 from cosyduplex_server.engine.cosyvoice.prompt import PromptEncoder
 from cosyduplex_server.engine.cosyvoice.tokenizer import TextTokenizer, TokenizerError
 from cosyduplex_server.engine.cosyvoice.voice import Voice
@@ -28,7 +28,6 @@ from cosyduplex_server.models.config import SAMPLE_RATE_HZ
 
 logger = logging.getLogger(__name__)
 
-PROG: Final = "cosyduplex worker --engine cosyvoice"
 CPU_SLOTS: Final = 4
 CUDA_SLOTS: Final = 16
 
@@ -71,6 +70,11 @@ def make_engine(options: argparse.Namespace) -> CosyVoiceEngine:
         raise EngineUnavailable(str(error)) from error
     except torch.OutOfMemoryError:
         raise EngineUnavailable(f"{device} has not enough memory for the models") from None
+    if tokenizer.end_of_prompt != checkpoint.config.lm.end_of_prompt:
+        raise EngineUnavailable(
+            f"{checkpoint.tokenizer_dir.name}: <|endofprompt|> is token {tokenizer.end_of_prompt}, the model "
+            f"was trained with {checkpoint.config.lm.end_of_prompt}; take the tokenizer that came with the model"
+        )
     runner = make_runner(models, slots=slots, reduce_memory=options.reduce_memory)
     runner.warm_up()
     return CosyVoiceEngine(
@@ -88,6 +92,8 @@ def make_engine(options: argparse.Namespace) -> CosyVoiceEngine:
 
 
 def _make_book(checkpoint: Checkpoint, first_hop_tokens: int) -> VoiceBook:
+    for missing in checkpoint.missing:
+        logger.warning("%s is %s: %s", missing.file, missing.problem, missing.effect)
     for name, reason in checkpoint.odd_speakers.items():
         logger.warning("the voice %s is left out: %s", name, reason)
     encoder = None
