@@ -7,14 +7,27 @@ from dataclasses import dataclass
 
 import regex
 
+# No expression is longer; a number or address that is goes to the voice as it is written.
+LONGEST_EXPRESSION = 256
+# How far back a lookbehind can see.
+LEFT_CONTEXT = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
     """One kind of expression and how it is read.
 
-    Whether more text could change what is read is found by matching partially: a pattern that is cut off by the
-    end of the text, or ends there, is not certain. A complete match hides a partial one, so a pattern must not
-    have an optional tail that text could still bring: "3" and "3.5" are two readings, the longer one first.
+    A reading is tried where one of its first characters stands, but neither at a Latin letter after a Latin
+    letter nor at a digit after a digit (ASCII ones): an expression begins with a word or number, not within.
+    What else a beginning needs, the pattern says by a lookbehind.
+
+    Whether more text could change what is read is found by matching partially: as long as any way through the
+    pattern, its lookaheads included, touches the end of what has come, it is held. So a pattern says all that
+    an expression needs behind it (`(?![\\w.])`), and nothing else: each further character it looks at is one
+    that a listener waits for.
+
+    Patterns of one language are tried together: they name the groups they refer back to, (?P=name), and their
+    flags are of i, m, s and x.
 
     Attributes:
         name: of the kind, for tests and `cosyduplex text --explain`.

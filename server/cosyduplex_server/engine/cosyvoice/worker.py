@@ -73,7 +73,7 @@ def make_engine(options: argparse.Namespace) -> CosyVoiceEngine:
     if tokenizer.end_of_prompt != checkpoint.config.lm.end_of_prompt:
         raise EngineUnavailable(
             f"{checkpoint.tokenizer_dir.name}: <|endofprompt|> is token {tokenizer.end_of_prompt}, the model "
-            f"was trained with {checkpoint.config.lm.end_of_prompt}; take the tokenizer that came with the model"
+            f"was trained with {checkpoint.config.lm.end_of_prompt}; take the tokenizer that came with it"
         )
     runner = make_runner(models, slots=slots, reduce_memory=options.reduce_memory)
     runner.warm_up()
