@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from cosyduplex.errors import ErrorCode
 from cosyduplex.messages import (
@@ -19,6 +19,7 @@ from cosyduplex.messages import (
     NegotiatedAudio,
     ServerMessage,
     SpeechOptions,
+    TextOptions,
     Warning,
 )
 from cosyduplex_server.audio.encode import ContextEncoder, FrameRun
@@ -62,7 +63,7 @@ class ContextSettings:
     voice: str
     language: str
     speech: SpeechOptions
-    markup: Literal["markdown", "plain"]
+    text: TextOptions
 
 
 @dataclass(slots=True)
@@ -76,8 +77,13 @@ class _Done:
 
 
 class Outlet:
-    """What a context needs of its session; the session implements it."""
+    """What a context needs of whoever opened it, which implements it.
 
+    Attributes:
+        door: the door it came through, as the metrics call it.
+    """
+
+    door: str
     audio: NegotiatedAudio
     max_ahead_ms: int
 
@@ -127,7 +133,7 @@ class Context:
         self._gateway = gateway
         self._loop = asyncio.get_running_loop()
         self._wants_marks = marks
-        self._front = TextFrontEnd(markup=settings.markup, language=settings.language)
+        self._front = TextFrontEnd(markup=settings.text.markup or "markdown", language=settings.language)
         self._transcript = Transcript()
         self._stream: EngineStream | None = None
         self._task: asyncio.Task[None] | None = None
@@ -724,7 +730,7 @@ class Context:
     def _observe_first_frame(self, now_s: float) -> None:
         metrics = self._gateway.metrics
         if self._first_text_s is not None and self._enough_text_s is not None:
-            metrics.ttfa.labels("duplex").observe(now_s - self._first_text_s)
+            metrics.ttfa.labels(self._outlet.door).observe(now_s - self._first_text_s)
             metrics.stage.labels("text").observe(self._enough_text_s - self._first_text_s)
         metrics.stage.labels("send").observe(now_s - self._frames_since_s)
 
@@ -735,7 +741,7 @@ class Context:
         if self.playback.sent_ms and stage_seconds:
             metrics.rtf.observe(sum(stage_seconds.values()) * 1000 / self.playback.sent_ms)
         if self._first_text_s is not None:
-            metrics.total.labels("duplex").observe(self._loop.time() - self._first_text_s)
+            metrics.total.labels(self._outlet.door).observe(self._loop.time() - self._first_text_s)
 
 
 def _encodable(text: str) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import math
 import secrets
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from cosyduplex.connection import Received, ServerConnection, Violation
 from cosyduplex.errors import ErrorCode
@@ -34,12 +35,14 @@ from cosyduplex.messages import (
     TextAppend,
     TextEnd,
     TextFlush,
+    TextOptions,
     Warning,
 )
 from cosyduplex_server.access import Principal
 from cosyduplex_server.audio.encode import FrameRun
 from cosyduplex_server.audio.negotiate import negotiate_audio
 from cosyduplex_server.context import Context, ContextSettings, Outlet
+from cosyduplex_server.dialect import GOING_AWAY, NORMAL, POLICY, Socket
 from cosyduplex_server.errors import Failure
 from cosyduplex_server.replay import ReplayLog
 
@@ -51,21 +54,7 @@ log = logging.getLogger(__name__)
 # How long a cancel is answered after `context.done`.
 DONE_KEPT_S = 60.0
 MAX_DONE_KEPT = 256
-NORMAL, GOING_AWAY, UNSUPPORTED_DATA, POLICY, ENGINE_FAILURE, FULL = 1000, 1001, 1003, 1008, 1011, 1013
-
-
-class Socket(Protocol):
-    """What a session needs of its socket."""
-
-    @property
-    def writable(self) -> bool:
-        """Whether the peer takes what is sent."""
-
-    def send(self, messages: Sequence[tuple[bool, Sequence[bytes]]]) -> None:
-        """Sends messages in one write, in groups that are binary or text."""
-
-    def close(self, code: int, reason: str) -> None:
-        """Sends a close frame after what was sent, and waits for the peer's no longer than it must."""
+UNSUPPORTED_DATA, ENGINE_FAILURE, FULL = 1003, 1011, 1013
 
 
 class Session(Outlet):
@@ -76,6 +65,7 @@ class Session(Outlet):
     """
 
     def __init__(self, gateway: Gateway, socket: Socket, principal: Principal | None) -> None:
+        self.door = "duplex"
         self.id = gateway.new_id()
         self.principal = principal
         self.audio: NegotiatedAudio = negotiate_audio(AudioOptions())
@@ -118,7 +108,7 @@ class Session(Outlet):
         """Takes a text message."""
         self._handle(self._connection.receive_text(data))
 
-    def receive_binary(self) -> None:
+    def receive_binary(self, data: bytes) -> None:
         """Takes a binary message, which is a mistake."""
         self._handle(self._connection.receive_binary())
 
@@ -258,7 +248,7 @@ class Session(Outlet):
                 voice=override.voice or self._start.voice or "",
                 language=self._gateway.spoken_language(override.language or self._start.language or "auto"),
                 speech=speech,
-                markup=override.text.markup or self._start.text.markup or "markdown",
+                text=_merged(self._start.text, override.text),
             ),
             self,
             self._gateway,
@@ -372,11 +362,8 @@ class Session(Outlet):
         del self._contexts[context.index]
         if outcome == "done":
             self._done.append((self._loop.time(), context))
-        metrics = self._gateway.metrics
-        metrics.contexts.dec()
-        metrics.requests.labels("duplex", outcome).inc()
-        metrics.characters.inc(context.num_chars)
-        metrics.audio_seconds.inc(context.playback.sent_ms / 1000)
+        sent_ms = context.playback.sent_ms
+        self._gateway.metrics.context_ended(self.door, outcome, context.num_chars, sent_ms)
         self._characters += context.num_chars
 
     def tick(self, now_s: float | None = None) -> None:
@@ -502,8 +489,10 @@ class Session(Outlet):
             )
 
 
-def _merged(base: SpeechOptions, over: SpeechOptions) -> SpeechOptions:
+_Options = TypeVar("_Options", SpeechOptions, TextOptions)
+
+
+def _merged(base: _Options, over: _Options) -> _Options:
     """The session's options with the context's over them."""
-    fields = SpeechOptions.__dataclass_fields__
-    given = {name: getattr(over, name) for name in fields if getattr(over, name) is not None}
-    return SpeechOptions(**{**{name: getattr(base, name) for name in fields}, **given})
+    options = ((field.name, getattr(over, field.name)) for field in dataclasses.fields(over))
+    return dataclasses.replace(base, **{name: value for name, value in options if value is not None})
