@@ -121,7 +121,8 @@ $(DEV_READY): $(PYTHON_READY) pyproject.toml constraints.txt
 $(CLIENTS_READY): $(PYTHON_READY) pyproject.toml constraints.txt
 	@echo "Installing into $(CLIENTS) for tests with real clients (once) ..."
 	@$(PYTHON) -m venv $(CLIENTS)
-	@$(CLIENTS)/bin/python -m pip install --quiet -e '.[dev,browser]'
+	@$(CLIENTS)/bin/python -m pip install --quiet -e '.[server,voice,bridges,browser]' \
+		hypothesis pytest pytest-asyncio pytest-timeout pytest-xdist
 	@command -v chromium >/dev/null || { $(call apt,chromium); } || \
 		echo "Chromium is missing, so the demo page is not tested (Debian: apt-get install chromium)"
 	@touch $@

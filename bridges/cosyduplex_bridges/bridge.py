@@ -1,4 +1,4 @@
-"""What every bridge stands on: the server's shared parts, the foreign names of voices, and audio as asked for."""
+"""What every bridge stands on: the server's shared parts, foreign names of voices, audio as asked for."""
 
 from __future__ import annotations
 

@@ -62,6 +62,18 @@ _MAX_AAC_BITRATE: Final = 192_000
 _AAC_BITS_PER_SAMPLE: Final = 6
 
 
+def available_codecs() -> tuple[Codec, ...]:
+    """Returns the codecs that this machine has the libraries for."""
+    missing: set[Codec] = set()
+    try:
+        _av()
+    except Failure:
+        missing |= {Codec.MP3, Codec.FLAC, Codec.AAC}
+    if opus.opus_available() is None:
+        missing.add(Codec.OPUS)
+    return tuple(codec for codec in Codec if codec not in missing)
+
+
 def sample_rates_hz(codec: Codec) -> tuple[int, ...]:
     """Returns the sample rates that `make_encoder` takes for a codec."""
     return _SAMPLE_RATES_HZ.get(codec, _PCM_RATES_HZ)
@@ -426,7 +438,7 @@ class _Mp3(_Av):
 
     def __init__(self, sample_rate_hz: int, bitrate: int | None) -> None:
         if bitrate is None:
-            bitrate = 128_000 if sample_rate_hz >= 32000 else 64_000
+            bitrate = 128_000 if sample_rate_hz >= 32000 else 64_000 if sample_rate_hz >= 16000 else 32_000
         options = {"reservoir": "0", "compression_level": "7"}
         super().__init__("libmp3lame", sample_rate_hz, "s16p", self._DELAY, bitrate, options)
 

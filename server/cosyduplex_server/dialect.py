@@ -222,8 +222,8 @@ class DialectSession:
         """
         if self.principal is None:
             self.identify(None)
-        self._utterances = {utterance for utterance in self._utterances if not utterance.is_over}
-        if len(self._utterances) >= self.gateway.limits.max_contexts:
+        self._utterances = {utterance for utterance in self._utterances if not utterance.is_spent}
+        if sum(not utterance.is_over for utterance in self._utterances) >= self.gateway.limits.max_contexts:
             raise Failure(
                 ErrorCode.OVER_CAPACITY,
                 f"a connection may have {self.gateway.limits.max_contexts} open contexts",
@@ -231,6 +231,8 @@ class DialectSession:
                 retry_after_ms=1000,
             )
         utterance = self.gateway.open_utterance(self.door, options, context_id)
+        # In the next turn of the loop: whoever passed on its end has something to say about that first.
+        utterance.when_spent = self._on_spent
         self._utterances.add(utterance)
         return utterance
 
@@ -358,16 +360,18 @@ class DialectSession:
                 self._dialect.fail(failure)
         except Exception:  # noqa: BLE001  the edge of a session
             self.crash()
-        self._end_if_drained()
+
+    def _on_spent(self) -> None:
+        self._loop.call_soon(self._end_if_drained)
 
     def _end_if_drained(self) -> None:
-        if self._draining and all(utterance.is_over for utterance in self._utterances):
+        if self._draining and all(utterance.is_spent for utterance in self._utterances):
             self._run_guarded(self._dialect.drain)
 
     def _on_idle(self) -> None:
         idle_s = self.gateway.config.idle_s
         since_s = self._loop.time() - self._last_message_s
-        speaking = any(not (utterance.is_over or utterance.is_silent) for utterance in self._utterances)
+        speaking = any(not (utterance.is_spent or utterance.is_silent) for utterance in self._utterances)
         if since_s >= idle_s and not speaking:
             self._run_guarded(self._dialect.idle)
             return

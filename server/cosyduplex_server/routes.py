@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
 import orjson
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -18,6 +20,8 @@ from cosyduplex_server.errors import Failure
 from cosyduplex_server.gateway import Gateway
 from cosyduplex_server.schema import Operation
 from cosyduplex_server.utterance import Utterance
+
+log = logging.getLogger(__name__)
 
 # A megabyte of text in JSON's longest spelling; more than any door may speak at once.
 MAX_TEXT_BODY_BYTES = 2 * 1024 * 1024
@@ -66,7 +70,7 @@ async def read_body(request: Request, max_bytes: int, timeout_s: float = BODY_TI
     """The request's body.
 
     Raises:
-        Failure: it is larger than `max_bytes`, or did not come in time.
+        Failure: it is larger than `max_bytes`, did not come in time, or ended early.
     """
     parts = []
     num_bytes = 0
@@ -79,6 +83,8 @@ async def read_body(request: Request, max_bytes: int, timeout_s: float = BODY_TI
                     raise Failure(ErrorCode.TEXT_TOO_LONG, "the body is too large")
     except TimeoutError:
         raise Failure(ErrorCode.TIMEOUT, "the body did not come in time") from None
+    except ClientDisconnect:
+        raise Failure(ErrorCode.BAD_REQUEST, "the body ended early") from None
     return b"".join(parts)
 
 
@@ -95,6 +101,8 @@ class SpeechResponse(Response):
         media_type: of the body.
         headers: more of them. Warnings that are known when the first piece is go into one of their own.
         refuse: how a failure before the first piece is told.
+        whole: sends nothing before all of it is made, and then says how long it is.
+        resources: what it needs until its end, and closes then.
     """
 
     def __init__(
@@ -105,6 +113,8 @@ class SpeechResponse(Response):
         media_type: str | None,
         headers: Mapping[str, str] | None = None,
         refuse: Callable[[Failure], Response] = answer_failure,
+        whole: bool = False,
+        resources: AsyncExitStack | None = None,
     ) -> None:
         self.status_code = 200
         self.media_type = media_type
@@ -113,6 +123,8 @@ class SpeechResponse(Response):
         self._utterance = utterance
         self._body = body
         self._refuse = refuse
+        self._whole = whole
+        self._resources = resources
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers."""
@@ -125,12 +137,21 @@ class SpeechResponse(Response):
                 task.cancel()
             await asyncio.wait((answering, leaving))
             self._utterance.close()
+            if self._utterance.warnings:
+                about = {"door": self._utterance.door, "warnings": self._utterance.warnings}
+                log.info("not spoken as asked", extra=about)
+            if self._resources is not None:
+                await self._resources.aclose()
         if not answering.cancelled():
             answering.result()
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            first = await anext(self._body, b"")
+            if self._whole:
+                first = b"".join([piece async for piece in self._body])
+                self.headers["content-length"] = str(len(first))
+            else:
+                first = await anext(self._body, b"")
         except Failure as failure:
             await self._refuse(failure)(scope, receive, send)
             return

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -96,6 +96,8 @@ class Utterance(Outlet):
         warnings: a sentence for each thing that is not done as asked, so far.
         is_over: it has ended, and yields no more than what was made before.
         is_cancelled: whoever holds audio of it must drop that.
+        is_spent: all that it yielded has been passed on, or nothing more is wanted.
+        when_spent: called then.
     """
 
     def __init__(self, gateway: Gateway, door: str, options: UtteranceOptions, context_id: str = "") -> None:
@@ -108,7 +110,8 @@ class Utterance(Outlet):
         self.audio = negotiate_audio(options.audio)
         self.max_ahead_ms = options.max_ahead_ms
         self.warnings = list(gateway.not_honoured(options.speech, options.language))
-        self.is_over = self.is_cancelled = False
+        self.is_over = self.is_cancelled = self.is_spent = False
+        self.when_spent: Callable[[], None] | None = None
         self._gateway = gateway
         self._loop = asyncio.get_running_loop()
         self._events: deque[Event] = deque()
@@ -188,6 +191,13 @@ class Utterance(Outlet):
         self._events.clear()
         self._gateway.ticker.discard(self._tick)
         self._something.set()
+        self._spend()
+
+    def _spend(self) -> None:
+        if not self.is_spent:
+            self.is_spent = True
+            if self.when_spent is not None:
+                self.when_spent()
 
     # --- out
 
@@ -207,6 +217,11 @@ class Utterance(Outlet):
         return self._context.sent_ms
 
     @property
+    def played_ms(self) -> int:
+        """How much of it the listener has heard, by the server's own clock."""
+        return round(self._context.playback.played_ms(self._loop.time()))
+
+    @property
     def is_silent(self) -> bool:
         """Whether it waits for text, and for nothing else."""
         return self._context.is_silent
@@ -223,8 +238,10 @@ class Utterance(Outlet):
         while not self._events:
             if self._failure is not None:
                 failure, self._failure = self._failure, None
+                self._spend()
                 raise failure
             if self.is_over:
+                self._spend()
                 raise StopAsyncIteration
             self._something.clear()
             _, come_back_s = self._context.take(self._loop.time())

@@ -111,7 +111,7 @@ class Server:
 
 
 class ScriptedWorker:
-    """A scripted engine; `address` is for `--workers`. Its script is `cosyduplex_server.testing.FakeScript`."""
+    """A scripted engine by `cosyduplex_server.testing.FakeScript`; `address` is for `--workers`."""
 
     def __init__(self, folder: Path, script: dict[str, Any]) -> None:
         self.address = f"unix:{folder}/worker.sock"
