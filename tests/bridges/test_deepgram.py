@@ -8,9 +8,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from conftest import ServerProcess
-from websockets.exceptions import InvalidStatus
-
 from bridges.sockets import (
     DialectClient,
     binary,
@@ -21,6 +18,9 @@ from bridges.sockets import (
     tones_hz,
     wait_for_metric,
 )
+from conftest import ServerProcess
+from websockets.exceptions import InvalidStatus
+
 from cosyduplex_server.testing import tone_hz
 
 V1 = "/v1/speak?model=aura-2-thalia-en&encoding=linear16&sample_rate=24000"
