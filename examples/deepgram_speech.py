@@ -17,13 +17,15 @@ client = DeepgramClient(
     environment=DeepgramClientEnvironment(base=http, production=ws, agent=ws, agent_rest=http),
 )
 
-with client.speak.v1.connect(model="en-f", encoding="linear16", sample_rate=24000) as socket:
-    with wave.open("deepgram.wav", "wb") as file:
-        file.setparams((1, 2, 24000, 0, "NONE", ""))
-        socket.on(EventType.MESSAGE, lambda message: isinstance(message, bytes) and file.writeframes(message))
-        listening = threading.Thread(target=socket.start_listening)
-        listening.start()
-        for token in ("The first words ", "are heard while ", "the last ones are being ", "thought of."):
-            socket.send_text(SpeakV1Text(text=token))
-        socket.send_close()  # says what has not been spoken, and then the server closes
-        listening.join()
+with (
+    client.speak.v1.connect(model="en-f", encoding="linear16", sample_rate=24000) as socket,
+    wave.open("deepgram.wav", "wb") as file,
+):
+    file.setparams((1, 2, 24000, 0, "NONE", ""))
+    socket.on(EventType.MESSAGE, lambda message: isinstance(message, bytes) and file.writeframes(message))
+    listening = threading.Thread(target=socket.start_listening)
+    listening.start()
+    for token in ("The first words ", "are heard while ", "the last ones are being ", "thought of."):
+        socket.send_text(SpeakV1Text(text=token))
+    socket.send_close()  # says what has not been spoken, and then the server closes
+    listening.join()
