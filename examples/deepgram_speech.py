@@ -12,10 +12,8 @@ from deepgram.speak.v1.types import SpeakV1Text
 
 http = os.environ.get("COSYDUPLEX_URL", "http://127.0.0.1:8765")
 ws = http.replace("http", "ws", 1)
-client = DeepgramClient(
-    api_key="local",
-    environment=DeepgramClientEnvironment(base=http, production=ws, agent=ws, agent_rest=http),
-)
+there = DeepgramClientEnvironment(base=http, production=ws, agent=ws, agent_rest=http)
+client = DeepgramClient(api_key="local", environment=there)
 
 with (
     client.speak.v1.connect(model="en-f", encoding="linear16", sample_rate=24000) as socket,
