@@ -73,9 +73,11 @@ format: $(DEV_READY) ## Put the code into shape
 
 setup: $(DEV_READY) $(OPUS_READY) ## Install everything for development, and start nothing
 
-proto: $(DEV_READY) ## Generate the engine link's stubs from worker.proto
+proto: $(DEV_READY) ## Generate the stubs of the engine link and the gRPC doors
 	@$(BIN)/python -m grpc_tools.protoc -I server --python_out=server --pyi_out=server \
 		--grpc_python_out=server server/cosyduplex_server/engine/link/worker.proto
+	@$(BIN)/python -m grpc_tools.protoc -I bridges --python_out=bridges --pyi_out=bridges \
+		--grpc_python_out=bridges bridges/cosyduplex_bridges/grpc_stubs/*.proto
 
 lock: $(PYTHON_READY) ## Bring constraints.txt to the newest versions that pyproject.toml allows
 	@rm -rf build/lock && $(BIN)/python -m venv build/lock
@@ -93,7 +95,8 @@ lock-clients: $(PYTHON_READY) ## Bring the lock file of the vendors' SDKs to the
 	@mv build/lock-clients/lock.txt $(VENDORS_LOCK).txt && rm -rf build/lock-clients
 
 clean: ## Remove whatever was installed or built here
-	@rm -rf $(VENV) $(CLIENTS) $(VENDORS) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(VENV) $(CLIENTS) $(VENDORS) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache \
+		tests/clients/.pytest_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- set-up

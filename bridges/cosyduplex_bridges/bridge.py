@@ -55,6 +55,10 @@ class Bridge:
             return encoder.encode(pcm)
         return await self._in_thread(encoder.encode, pcm)
 
+    async def flush(self, encoder: Encoder) -> bytes:
+        """What makes all that was encoded audible now."""
+        return await self._in_thread(encoder.flush) if encoder.threaded else encoder.flush()
+
     async def finish(self, encoder: Encoder) -> bytes:
         """The last bytes of a stream."""
         return await self._in_thread(encoder.finish) if encoder.threaded else encoder.finish()

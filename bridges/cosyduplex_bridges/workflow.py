@@ -96,7 +96,7 @@ async def _answer(bridge: Bridge, request: Request) -> Response:
     if text is None:
         raise wrong("Text", "is needed")
     emotion = extend_data.get("Emotion") or fields.text("Emotion")
-    log.info(
+    log.debug(
         "workflow request",
         extra={name: extend_data.get(name, "") for name in ("InstanceId", "ChannelId", "SentenceId")},
     )

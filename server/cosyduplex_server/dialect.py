@@ -86,6 +86,9 @@ class SocketSession(Protocol):
     def lost(self) -> None:
         """The socket is gone: the session is over."""
 
+    def broken(self, failure: Failure) -> None:
+        """The peer broke a rule of the transport, which closes: the session is over but for a last word."""
+
     def refuse(self, failure: Failure, code: int = POLICY) -> None:
         """Ends the session with an error and this close code."""
 
@@ -301,9 +304,10 @@ class DialectSession:
 
     def end_drained(self) -> None:
         """The drain's deadline has come."""
-        for utterance in tuple(self._utterances):
-            utterance.abort(Failure(ErrorCode.ENGINE_UNAVAILABLE, "the server is going away"))
-        self.close(GOING_AWAY, "going away")
+        if all(utterance.is_over for utterance in self._utterances):
+            self.close(GOING_AWAY, "going away")
+        else:
+            self.refuse(Failure(ErrorCode.ENGINE_UNAVAILABLE, "the server is going away"), GOING_AWAY)
 
     # --- from the socket
 
@@ -324,6 +328,12 @@ class DialectSession:
     def lost(self) -> None:
         """The socket is gone."""
         self._stop()
+
+    def broken(self, failure: Failure) -> None:
+        """The peer broke a rule of the transport: it is told so before the close frame."""
+        if not self._over.is_set():
+            self._dialect.fail(failure)
+            self._stop()
 
     def refuse(self, failure: Failure, code: int = POLICY) -> None:
         """Ends the connection with an error and this close code."""

@@ -23,6 +23,7 @@ from uvicorn.config import Config as UvicornConfig
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 from websockets.datastructures import Headers
+from websockets.exceptions import PayloadTooBig
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import State
@@ -198,6 +199,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._pong_due = False
         self._paused = False
         self._discarding = False
+        self._has_last_word = False
         now_s = self._loop.time()
         self._messages = Budget(MESSAGE_BURST, MESSAGES_PER_S, now_s)
         self._controls = Budget(CONTROL_BURST, CONTROLS_PER_S, now_s)
@@ -262,10 +264,10 @@ class WebSocketProtocol(asyncio.Protocol):
                     self._handshake(event)
                 elif isinstance(event, Frame) and not self._take(event):
                     return
-            self._write_core()
             if self._core.parser_exc is not None:
-                self._fail()
+                self._fail(self._core.parser_exc)
                 return
+            self._write_core()
             if self._session is not None and not self._running:
                 self._early += bytes(view[start + SLICE_BYTES :])
                 return
@@ -411,7 +413,8 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def send(self, messages: Sequence[tuple[bool, Sequence[bytes]]]) -> None:
         """Sends messages in one write."""
-        if self._core.state is not State.OPEN or self._transport.is_closing():
+        is_open = self._core.state is State.OPEN or self._has_last_word
+        if not is_open or self._transport.is_closing():
             return
         parts: list[bytes] = []
         for is_binary, group in messages:
@@ -436,14 +439,17 @@ class WebSocketProtocol(asyncio.Protocol):
         if data and not self._transport.is_closing():
             self._transport.write(data)
 
-    def _fail(self) -> None:
-        """The peer broke RFC 6455 or a limit: the core has written the close frame.
+    def _fail(self, error: Exception) -> None:
+        """The peer broke RFC 6455 or a limit: the core closes, after the session's last word.
 
         What is still coming is read and dropped: closing with unread data would reset the connection, and
         the peer would lose the close frame that tells it why.
         """
         if self._session is not None:
-            self._session.lost()
+            self._has_last_word = True
+            self._session.broken(_failure_of(error))
+            self._has_last_word = False
+        self._write_core()
         self._discarding = True
         if self._transport.can_write_eof():
             self._transport.write_eof()
@@ -496,6 +502,12 @@ def _frame_header(is_binary: bool, length: int) -> bytes:
     if length < 1 << 16:
         return struct.pack("!BBH", first, 126, length)
     return struct.pack("!BBQ", first, 127, length)
+
+
+def _failure_of(error: Exception) -> Failure:
+    if isinstance(error, PayloadTooBig):
+        return Failure(ErrorCode.TEXT_TOO_LONG, "the message is too large")
+    return Failure(ErrorCode.BAD_REQUEST, "this is not a WebSocket frame")
 
 
 def _select_subprotocol(core: ServerProtocol, offered: Any) -> Subprotocol | None:

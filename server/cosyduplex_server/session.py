@@ -116,6 +116,10 @@ class Session(Outlet):
         """The socket is gone: the session is over."""
         self._stop()
 
+    def broken(self, failure: Failure) -> None:
+        """The peer broke a rule of the transport, whose close code says it all."""
+        self.lost()
+
     def refuse(self, failure: Failure, code: int = POLICY) -> None:
         """Ends the session with an error and this close code."""
         for context in tuple(self._contexts.values()):

@@ -191,3 +191,8 @@ def test_a_wrong_key_is_told_as_openai_tells_it(serve: Callable[..., Scripted]) 
     assert answer.status == 401
     assert answer.json["error"]["code"] == "invalid_api_key"
     assert answer.headers["www-authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize("field", ["voice", "instructions", "language", "model"])
+def test_half_a_character_does_no_harm_in_any_field(scripted: Scripted, field: str) -> None:
+    assert speak(scripted, **{field: "half \ud83d"}).status in (200, 400)

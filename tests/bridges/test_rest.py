@@ -174,3 +174,12 @@ def test_an_engine_that_clones_nothing_says_whose_voice_that_was(serve: Callable
     answer = speak(serve(clones=False), mode="cross_lingual", reference_audio=ENCODED)
     assert answer.status == 200
     assert "the default voice speaks instead" in answer.warning
+
+
+@pytest.mark.parametrize("field", ["speaker_id", "reference_text", "instruct_text", "emotion", "dialect"])
+@pytest.mark.parametrize("mode", ["sft", "zero_shot", "instruct"])
+def test_half_a_character_does_no_harm_in_any_field(scripted: Scripted, mode: str, field: str) -> None:
+    fields = {"reference_audio": ENCODED, "reference_text": "text", "mode": mode} if mode != "sft" else {}
+    answer = speak(scripted, **{**fields, field: "half \ud83d"})
+    assert answer.status in (200, 404)
+    assert speak(scripted).status == 200

@@ -209,3 +209,14 @@ def test_an_emotion_the_engine_lacks_is_said_and_logged(serve: Callable[..., Scr
 )
 def test_what_extend_data_says_is_found_however_written(extend_data: Any, found: dict[str, str]) -> None:
     assert read_extend_data(extend_data) == found
+
+
+@pytest.mark.parametrize("field", ["VoiceId", "Token", "ExtendData", "Emotion", "Text"])
+def test_half_a_character_does_no_harm_in_any_field(scripted: Scripted, field: str) -> None:
+    assert as_json(scripted.port, {**FIELDS, field: "half \ud83d"}).status in (200, 404)
+
+
+@pytest.mark.parametrize("body", [b"Text=%FF%FE&SampleRate=8000", b"Text=\xff\xfe", b"Text=a&" * 100])
+def test_a_form_of_odd_bytes_does_no_harm(scripted: Scripted, body: bytes) -> None:
+    label = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert call(scripted.port, "POST", PATH, body, label).status in (200, 400)

@@ -106,8 +106,9 @@ def _row(mark: pytest.Mark, item: pytest.Item) -> dict[str, str]:
 class DoorRecord:
     """Collects the rows of a whole run, of every process of it, and writes them at its end."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, *, is_whole: bool) -> None:
         self._file = file
+        self._is_whole = is_whole
         self._rows: dict[tuple[str, ...], dict[str, Any]] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -121,11 +122,15 @@ class DoorRecord:
     def pytest_sessionfinish(self) -> None:
         """Writes the file."""
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        self._file.write_text(json.dumps(list(self._rows.values()), indent=1, ensure_ascii=False))
+        record = {"is_whole": self._is_whole, "rows": list(self._rows.values())}
+        self._file.write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Starts the record, in the process that hears of every test."""
     file = config.getoption("--doors", None)
     if file is not None and not hasattr(config, "workerinput"):
-        config.pluginmanager.register(DoorRecord(config.invocation_params.dir / file))
+        option = config.option
+        is_whole = not (option.keyword or option.markexpr or option.deselect)
+        is_whole &= [config.invocation_params.dir / name for name in config.args] == [HERE]
+        config.pluginmanager.register(DoorRecord(config.invocation_params.dir / file, is_whole=is_whole))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 
 import av
 import matrix
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 from hearing import Sound, assert_speech, decoded, longest_silence_s, raw, tones_hz
 from servers import Server
+from stubs import stubs_of
 from websockets.asyncio.client import connect
 from writer import Writer
 
@@ -99,6 +102,27 @@ async def test_each_scripted_context_has_a_tone_of_its_own(scripted_server: Call
     assert [tones_hz(sound) for sound in sounds] == [{300}, {340}, {380}]
     mixed = Sound(np.concatenate([sound.samples for sound in sounds]), RATE_HZ)
     assert tones_hz(mixed) == {300, 340, 380}
+
+
+def test_a_client_trusts_the_server_for_the_length_of_a_test(trusted: str) -> None:
+    with urllib.request.urlopen(f"{trusted}/healthz", timeout=10) as answer:
+        assert answer.status == 200
+
+
+PROTO = """
+syntax = "proto3";
+package instrument;
+message Note { string name = 1; }
+service Orchestra { rpc Play(Note) returns (stream Note) {} }
+"""
+
+
+def test_stubs_are_made_from_a_proto_file(tmp_path: Path) -> None:
+    proto = tmp_path / "instrument.proto"
+    proto.write_text(PROTO)
+    messages, services = stubs_of(proto, tmp_path)
+    assert messages.Note.FromString(messages.Note(name="A").SerializeToString()).name == "A"
+    assert services.OrchestraStub
 
 
 def test_a_writer_who_is_not_heard_gives_up() -> None:

@@ -39,7 +39,7 @@ def error_code(failure: Failure) -> str:
 
 def error_message(failure: Failure) -> str:
     """What happened and what to do; the vendor's errors have one text for both."""
-    return f"{failure.message}. {failure.solution or ERROR_KINDS[failure.code].solution}"
+    return f"{failure.message.rstrip('.')}. {failure.solution or ERROR_KINDS[failure.code].solution}"
 
 
 def error_body(failure: Failure) -> dict[str, str]:

@@ -27,6 +27,7 @@ _REST: Final = re.compile(rf"[{_FINAL}.]*+[{_CLOSING}]*+\s*+")
 _END: Final = re.compile(
     rf"[{_FINAL}]{_REST.pattern}|\.[{_CLOSING}]*+(?:(?P<undecided>\Z)|\s{_REST.pattern})"
 )
+_AFTER_STOP: Final = re.compile(rf"[{_CLOSING}]*+(?:(?P<undecided>\Z)|(?P<space>\s))?")
 _HAN: Final = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 
 
@@ -56,12 +57,16 @@ class Sentences:
             return
         at, self._length = self._length, self._length + len(text)
         self._pieces.append(text)
-        if self._after_stop and text[0].isspace():
-            self._after_end = True
-        self._after_stop = False
         pos = 0
+        if self._after_stop:
+            found = _AFTER_STOP.match(text)
+            assert found is not None
+            if found["undecided"] is not None:
+                return
+            self._after_stop, self._after_end = False, found["space"] is not None
+            pos = found.end() if self._after_end else 0
         if self._after_end:
-            pos = self._pass_end(_REST.match(text), at, len(text))
+            pos = self._pass_end(_REST.match(text, pos), at, len(text))
         while pos < len(text) and (end := _END.search(text, pos)) is not None:
             if end["undecided"] is not None:
                 self._after_stop = True
@@ -301,7 +306,7 @@ class Narration:
         self._spoken = _Sentence(self._num_begun, start, start_ms)
         self._num_begun += 1
         known = self._sentences.end_of(start if position is None else position)
-        return SentenceBegin(self._spoken.index, self._sentences.text(start, known))
+        return SentenceBegin(self._spoken.index, self._sentences.text(start, known).rstrip())
 
     def _end(self, end: int) -> SentenceEnd:
         sentence = self._spoken
@@ -320,7 +325,7 @@ class Narration:
                 )
             )
         self._count(end)
-        return SentenceEnd(sentence.index, text, tuple(words), self.characters)
+        return SentenceEnd(sentence.index, text.rstrip(), tuple(words), self.characters)
 
     def _count(self, end: int) -> None:
         """Counts what has been spoken, and lets go of it."""

@@ -326,9 +326,9 @@ class VoiceSync:
         Raises:
             Failure: an engine refuses the recording.
         """
-        digest = hashlib.sha256(
-            b"\0".join((recording.wav, text.encode("utf-8", "replace"), language.encode()))
-        )
+        said = text.encode("utf-8", "replace")  # the link carries no half characters
+        text = said.decode()
+        digest = hashlib.sha256(b"\0".join((recording.wav, said, language.encode())))
         voice_id = f"guest/{digest.hexdigest()[:32]}"
         guest = self._guests.pop(voice_id, None) or _Guest.of(voice_id, recording, text, language)
         self._guests[voice_id] = guest

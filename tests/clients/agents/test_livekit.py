@@ -59,11 +59,11 @@ def openai(server: Server, session: aiohttp.ClientSession) -> tts.TTS:
 
 
 DOORS = {
-    cartesia: ("Cartesia", "livekit-plugins-cartesia"),
-    elevenlabs: ("ElevenLabs", "livekit-plugins-elevenlabs"),
-    deepgram: ("Deepgram", "livekit-plugins-deepgram"),
-    flux: ("Deepgram Flux", "livekit-plugins-deepgram"),
-    openai: ("OpenAI", "livekit-plugins-openai"),
+    cartesia: ("Cartesia", "livekit-plugins-cartesia", ""),
+    elevenlabs: ("ElevenLabs", "livekit-plugins-elevenlabs", ""),
+    deepgram: ("Deepgram", "livekit-plugins-deepgram", "/v1/speak: "),
+    flux: ("Deepgram", "livekit-plugins-deepgram", "/v2/speak: "),
+    openai: ("OpenAI", "livekit-plugins-openai", ""),
 }
 
 
@@ -73,9 +73,11 @@ def each_plugin(feature: str) -> Callable[[Any], Any]:
         "plugin",
         [
             pytest.param(
-                plugin, id=plugin.__name__, marks=pytest.mark.door(door, client=client, feature=feature)
+                plugin,
+                id=plugin.__name__,
+                marks=pytest.mark.door(door, client=client, feature=f"{where}{feature}"),
             )
-            for plugin, (door, client) in DOORS.items()
+            for plugin, (door, client, where) in DOORS.items()
         ],
     )
 

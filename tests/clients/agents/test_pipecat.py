@@ -79,11 +79,11 @@ def openai(server: Server) -> TTSService:
 
 
 DOORS = {
-    cartesia: "Cartesia",
-    elevenlabs: "ElevenLabs",
-    deepgram: "Deepgram",
-    flux: "Deepgram Flux",
-    openai: "OpenAI",
+    cartesia: ("Cartesia", ""),
+    elevenlabs: ("ElevenLabs", ""),
+    deepgram: ("Deepgram", "/v1/speak: "),
+    flux: ("Deepgram", "/v2/speak: "),
+    openai: ("OpenAI", ""),
 }
 
 
@@ -95,9 +95,9 @@ def each_service(feature: str) -> Callable[[Any], Any]:
             pytest.param(
                 service,
                 id=service.__name__,
-                marks=pytest.mark.door(door, client="pipecat-ai", feature=feature),
+                marks=pytest.mark.door(door, client="pipecat-ai", feature=f"{where}{feature}"),
             )
-            for service, door in DOORS.items()
+            for service, (door, where) in DOORS.items()
         ],
     )
 
