@@ -4,8 +4,10 @@ import base64
 import os
 import threading
 
+import dashscope
 from dashscope.audio.qwen_tts_realtime import QwenTtsRealtime, QwenTtsRealtimeCallback
 
+dashscope.api_key = "local"
 finished = threading.Event()
 with open("answer.mp3", "wb") as file:
 

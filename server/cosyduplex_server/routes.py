@@ -120,6 +120,8 @@ class SpeechResponse(Response):
         self.media_type = media_type
         self.background = None
         self.init_headers(headers)
+        if not whole:
+            self.headers["x-accel-buffering"] = "no"  # nginx would hold the beginning back
         self._utterance = utterance
         self._body = body
         self._refuse = refuse

@@ -183,7 +183,9 @@ def test_tasks_follow_one_another_on_a_socket(tones: DialectClient) -> None:
         task = Task(tones)
         task.write(text)
         messages = spoken(task)
-        assert {message["header"]["task_id"] for message in messages if isinstance(message, dict)} == {task.id}
+        assert {message["header"]["task_id"] for message in messages if isinstance(message, dict)} == {
+            task.id
+        }
         heard.append(tones_hz(binary(messages)))
     assert all(len(tones) == 1 for tones in heard)
     assert heard[0] != heard[1]
@@ -200,7 +202,9 @@ def test_a_cancel_finishes_the_task_at_once_and_nothing_of_it_follows(tones: Dia
     following.write("Next.")
     messages = spoken(following)
     assert seconds(binary(messages)) == pytest.approx(5 * 0.06)
-    assert all(message["header"]["task_id"] == following.id for message in messages if isinstance(message, dict))
+    assert all(
+        message["header"]["task_id"] == following.id for message in messages if isinstance(message, dict)
+    )
 
 
 def test_a_task_without_text_is_finished_without_audio(tones: DialectClient) -> None:

@@ -154,7 +154,10 @@ def test_lone_surrogates_are_spoken_as_nothing(scripted: Scripted) -> None:
 
 def test_a_client_that_hangs_up_frees_the_engine(serve: Callable[..., Scripted]) -> None:
     scripted = serve(realtime_factor=0.2)
-    body = {"model": "m", "input": {"text": "Nobody will hear this to its end. " * 200, "voice": "longanyang"}}
+    body = {
+        "model": "m",
+        "input": {"text": "Nobody will hear this to its end. " * 200, "voice": "longanyang"},
+    }
     request = raw_request("POST", SPEECH, json.dumps(body).encode())
     request = request.replace(b"\r\n\r\n", b"\r\nX-DashScope-SSE: enable\r\n\r\n", 1)
     hang_up_halfway(scripted.port, request)

@@ -68,6 +68,8 @@ def test_a_flood_of_sentence_ends_is_read_once() -> None:
     assert sentences.begin_of(1_000_000) == 1_000_000
 
 
-@pytest.mark.parametrize(("text", "count"), [("", 0), ("abc 1.", 6), ("你好", 4), ("日本語です", 8), ("한국", 2)])
+@pytest.mark.parametrize(
+    ("text", "count"), [("", 0), ("abc 1.", 6), ("你好", 4), ("日本語です", 8), ("한국", 2)]
+)
 def test_han_characters_count_two_and_all_others_one(text: str, count: int) -> None:
     assert count_characters(text) == count

@@ -16,9 +16,9 @@ def test_a_result_that_is_not_there_is_not_found(scripted: Scripted, name: str) 
 
 def test_a_result_is_what_was_kept_and_no_browser_guesses_at_it(scripted: Scripted) -> None:
     body = {"model": "m", "input": {"text": "Hello.", "voice": "longanyang", "format": "pcm"}}
-    url = call(
-        scripted.port, "POST", "/api/v1/services/audio/tts/SpeechSynthesizer", body
-    ).json["output"]["audio"]["url"]
+    url = call(scripted.port, "POST", "/api/v1/services/audio/tts/SpeechSynthesizer", body).json["output"][
+        "audio"
+    ]["url"]
     file = call(scripted.port, "GET", url.removeprefix(scripted.server.url))
     assert (file.status, file.headers["content-type"]) == (200, "audio/pcm")
     assert len(file.body) == 2 * round(22050 * 6 * 0.06)

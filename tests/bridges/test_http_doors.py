@@ -108,6 +108,20 @@ def test_who_stops_reading_is_not_spoken_to_on_and_on(scripted: Scripted, reques
     wait_for(lambda: metrics(scripted.port)["cosyduplex_contexts"] == 0, "it goes on without a listener")
 
 
+@pytest.mark.parametrize("request_", REQUESTS[:2], ids=["openai", "tts"])
+def test_whoever_hangs_up_before_all_is_made_frees_the_engine(slow: Scripted, request_: Request) -> None:
+    whole = json.dumps({**request_.other_fields, request_.text_field: MINUTE, "stream": False}).encode()
+    with socket.create_connection(("127.0.0.1", slow.port), timeout=20) as client:
+        client.sendall(raw_request("POST", request_.path, whole))
+        wait_for(lambda: metrics(slow.port)["cosyduplex_contexts"] == 1, "it did not begin")
+    wait_for(lambda: metrics(slow.port)["cosyduplex_contexts"] == 0, "it goes on without a listener")
+
+
+@every_door
+def test_a_proxy_is_told_to_hold_nothing_back(scripted: Scripted, request_: Request) -> None:
+    assert request_.send(scripted.port, "Hello.").headers["x-accel-buffering"] == "no"
+
+
 @every_door
 def test_requests_are_counted_by_door(scripted: Scripted, request_: Request) -> None:
     name = f'cosyduplex_requests_total{{door="{request_.door}",outcome="done"}}'

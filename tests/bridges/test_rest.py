@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from bridges.conftest import Scripted
-from bridges.http_calls import MIB, Answer, call, tone_hz
+from bridges.http_calls import MIB, Answer, call, tone_hz, wait_for
 from voices.enrolment import RECORDING, encoded, speech
 
 TEXT = "需要合成的目标文本"  # 60 ms each
@@ -76,6 +76,13 @@ def test_instruct_without_any_instruction_speaks_plainly_and_says_so(scripted: S
 
 def test_a_recording_that_the_mode_has_no_use_for_is_mentioned(scripted: Scripted) -> None:
     assert "reference_audio" in speak(scripted, mode="sft", reference_audio=ENCODED).warning
+
+
+def test_recordings_of_past_requests_are_forgotten(scripted: Scripted) -> None:
+    for pitch_hz in range(100, 120):
+        other = base64.b64encode(encoded(speech(1.2, pitch_hz=pitch_hz))).decode()
+        assert speak(scripted, mode="cross_lingual", reference_audio=other, stream=False).status == 200
+    wait_for(lambda: "removed" in scripted.voices.last(), "all of them are kept")
 
 
 # --- how

@@ -110,8 +110,13 @@ class InferenceDialect(Dialect):
         if self._task is not None:
             raise bad_field("a task runs on this connection already", "Wait for its task-finished.")
         gateway = self.session.gateway
+        # The vendor's older one-way protocol brings the whole text here, and its models are the voices.
+        is_one_way = header.text("streaming") == "out"
         wanted = read_parameters(
-            self._bridge, payload.part("parameters"), gateway.config.dialect_max_ahead_ms
+            self._bridge,
+            payload.part("parameters"),
+            gateway.config.dialect_max_ahead_ms,
+            needs_voice=not is_one_way,
         )
         encoder = wanted.audio.encoder()
         utterance = self.session.speak(wanted.options, task_id)
@@ -121,11 +126,10 @@ class InferenceDialect(Dialect):
         self._send(task, "task-started", {})
         self._await_text(task)
         _ = self.session.spawn(self._tell(task))
-        # The vendor's older one-way protocol brings the whole text here.
         if text := payload.part("input").text("text"):
             task.append(text)
-            if header.text("streaming") == "out":
-                self._end_text(task)
+        if is_one_way:
+            self._end_text(task)
 
     def _continue(self, task: _Task, given: Fields) -> None:
         if not task.accepts_text:

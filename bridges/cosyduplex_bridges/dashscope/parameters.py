@@ -96,7 +96,9 @@ class Wanted:
     ignored: tuple[str, ...]
 
 
-def read_parameters(bridge: Bridge, fields: Fields, max_ahead_ms: int) -> Wanted:
+def read_parameters(
+    bridge: Bridge, fields: Fields, max_ahead_ms: int, *, needs_voice: bool = True
+) -> Wanted:
     """What the parameters of a task, or of an HTTP request, ask for.
 
     Raises:
@@ -111,7 +113,7 @@ def read_parameters(bridge: Bridge, fields: Fields, max_ahead_ms: int) -> Wanted
     if pronunciations and _TAKES_PRONUNCIATIONS:
         text["pronunciations"] = pronunciations
     options = UtteranceOptions(
-        voice=bridge.voice(DOOR, fields.required_text("voice")),
+        voice=bridge.voice(DOOR, fields.required_text("voice") if needs_voice else fields.text("voice")),
         language=next(iter(fields.strings("language_hints")), "")[:_MAX_LANGUAGE_CHARS] or None,
         speech=SpeechOptions(
             speed=speed(fields, "rate"),

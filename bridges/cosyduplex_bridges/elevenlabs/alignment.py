@@ -94,6 +94,11 @@ class Characters:
         self._flushes: deque[int] = deque()  # positions
         self._behind_word = False  # what comes next belongs to the pause behind a word
 
+    @property
+    def has_timed(self) -> bool:
+        """Whether a time is known of what is to be told next."""
+        return bool(self._timed)
+
     def append(self, text: str) -> None:
         """Takes text, in any split."""
         self._untimed.extend(text)

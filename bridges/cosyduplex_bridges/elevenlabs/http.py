@@ -114,7 +114,7 @@ async def _speak(bridge: Bridge, route: _Route, request: Request) -> Response:
     speed, notes = read_voice_settings(message.get("voice_settings"))
     text = _text_of(message)
     encoder = settings.encoder()
-    speech = _begin(bridge, settings, encoder, speed, text, marks=route.media_type is not None)
+    speech = _begin(bridge, settings, encoder, speed, text, timed=route.media_type is not None)
     speech.utterance.warnings.extend((*settings.ignored, *notes))
     return SpeechResponse(
         speech.utterance,
@@ -127,10 +127,10 @@ async def _speak(bridge: Bridge, route: _Route, request: Request) -> Response:
 
 
 def _begin(
-    bridge: Bridge, settings: Settings, encoder: Encoder, speed: float | None, text: str, *, marks: bool
+    bridge: Bridge, settings: Settings, encoder: Encoder, speed: float | None, text: str, *, timed: bool
 ) -> Speech:
-    utterance = bridge.gateway.open_utterance(DOOR, settings.options(bridge, speed, paced=False, marks=marks))
-    speech = Speech(bridge, utterance, encoder)
+    utterance = bridge.gateway.open_utterance(DOOR, settings.options(bridge, speed, paced=False, marks=timed))
+    speech = Speech(bridge, utterance, encoder, timed=timed)
     try:
         speech.append(text)
     except Failure:

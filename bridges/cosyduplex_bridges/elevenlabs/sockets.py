@@ -86,7 +86,7 @@ class SpeechSocket(Dialect):
         utterance = self.session.speak(self.settings.options(self.bridge, speed, paced=True, marks=True))
         for note in (*notes, *ignored(message), *utterance.warnings):
             self.tell_log(note)
-        return Speech(self.bridge, utterance, encoder)
+        return Speech(self.bridge, utterance, encoder, timed=True)
 
     def append(self, speech: Speech, message: dict[str, Any], text: str) -> None:
         """Has the text of a message spoken, at once where the message or the connection wants that.

@@ -52,7 +52,6 @@ class Model(ABC):
         key_input: the tensor that may hold the API key.
         inputs: every tensor that it takes.
         output: the tensor that it gives.
-        max_batch_size: above 0 shapes have a leading dimension, which is 1.
         end: the last element of the output; None where there is none.
     """
 
@@ -61,7 +60,6 @@ class Model(ABC):
     key_input: str | None
     inputs: tuple[TensorSpec, ...]
     output: TensorSpec
-    max_batch_size: int
     end: bytes | None
 
     def __init__(self, bridge: Bridge) -> None:
@@ -105,10 +103,9 @@ class Model(ABC):
     @property
     def metadata(self) -> kserve.ModelMetadataResponse:
         """What `ModelMetadata` answers."""
-        batch = [-1] if self.max_batch_size else []
         tensors = [
             kserve.ModelMetadataResponse.TensorMetadata(
-                name=spec.name, datatype=spec.datatype, shape=[*batch, *spec.dims]
+                name=spec.name, datatype=spec.datatype, shape=spec.dims
             )
             for spec in (*self.inputs, self.output)
         ]
@@ -132,7 +129,6 @@ class Model(ABC):
         return kserve.ModelConfig(
             name=self.name,
             backend="cosyduplex",
-            max_batch_size=self.max_batch_size,
             input=[
                 kserve.ModelInput(
                     name=spec.name, data_type=types[spec.datatype], dims=spec.dims, optional=spec.optional
@@ -163,7 +159,6 @@ class CloudswayTts(Model):
         TensorSpec("api_key", "BYTES"),
     )
     output = TensorSpec("wav_output", "BYTES")
-    max_batch_size = 0
     end = b"%END%"
 
     @asynccontextmanager
@@ -201,7 +196,6 @@ class CosyVoice2(Model):
         TensorSpec("target_text", "BYTES", optional=False),
     )
     output = TensorSpec("waveform", "FP32", (-1,))
-    max_batch_size = 1
     end = None
 
     @asynccontextmanager

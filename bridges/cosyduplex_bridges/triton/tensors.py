@@ -36,7 +36,7 @@ class TensorSpec:
     Attributes:
         name: as requests call it.
         datatype: `BYTES`, `INT32` or `FP32`.
-        dims: its shape without a batch's dimension; -1 is any size.
+        dims: its shape; -1 is any size. Leading ones, as of a batch, are let pass.
         optional: a request may leave it out.
     """
 

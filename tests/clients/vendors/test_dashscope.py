@@ -9,6 +9,7 @@ import threading
 import urllib.request
 import wave
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import dashscope
@@ -92,7 +93,9 @@ class Listener(ResultCallback):
 
 
 def synthesizer(callback: ResultCallback | None = None, **options: Any) -> SpeechSynthesizer:
-    return SpeechSynthesizer(**{"model": MODEL, "voice": VOICE, "format": PCM, "callback": callback, **options})
+    return SpeechSynthesizer(
+        **{"model": MODEL, "voice": VOICE, "format": PCM, "callback": callback, **options}
+    )
 
 
 # --- duplex
@@ -229,7 +232,9 @@ def test_an_unknown_voice_is_the_sdks_own_error(voice: Server) -> None:
     assert listener.errors[0]["error_code"] == "InvalidParameter"
 
 
-def test_an_engine_that_fails_is_told_and_nobody_waits(scripted_server: Callable[..., Server], use: Any) -> None:
+def test_an_engine_that_fails_is_told_and_nobody_waits(
+    scripted_server: Callable[..., Server], use: Any
+) -> None:
     use(scripted_server(fail_after_ms=200))
     with pytest.raises(RequestFailure):
         synthesizer().call(TEXT)
@@ -240,16 +245,21 @@ def test_an_engine_that_fails_is_told_and_nobody_waits(scripted_server: Callable
 
 
 def test_more_text_than_a_message_may_have_is_told_and_nobody_waits(voice: Server) -> None:
+    # The socket closes after the error: whichever of the two the SDK, still sending, sees first.
     for text in ("a" * 1_000_000, "字" * 1_000_000):
-        with pytest.raises(RequestFailure) as failed:
+        with pytest.raises((RequestFailure, ConnectionError)):
             synthesizer().call(text)
-        assert failed.value.name == "InvalidParameter"
+        listener = Listener()
+        with suppress(ConnectionError):
+            synthesizer(listener).call(text)
+        assert listener.over.wait(10)
+        assert listener.errors[0]["error_code"] == "InvalidParameter"
 
 
 def test_a_wrong_key_cannot_connect(scripted_server: Callable[..., Server], use: Any) -> None:
     server = scripted_server("--api-key", "secret")
     use(server, "wrong")
-    with pytest.raises(TimeoutError, match="not established|not be established|could not established"):
+    with pytest.raises(TimeoutError, match="could not established"):
         synthesizer().call(TEXT)
     use(server, "secret")
     assert synthesizer().call("Hello.")
