@@ -151,7 +151,7 @@ def _check(config: Config) -> None:
     for name in ("idle_s", "first_message_s", "ping_interval_s", "write_timeout_s"):
         if getattr(config, name) <= 0:
             raise ConfigError(f"{name} must be more than 0")
-    for name in ("voice_processes", "text_idle_ms", "engine_stall_s", "drain_timeout"):
+    for name in ("voice_processes", "slots", "text_idle_ms", "engine_stall_s", "drain_timeout"):
         if getattr(config, name) < 0:
             raise ConfigError(f"{name} must not be negative")
     for door in config.open_door:

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from cosyduplex.errors import ErrorCode
 from cosyduplex.messages import (
@@ -19,6 +19,7 @@ from cosyduplex.messages import (
     NegotiatedAudio,
     ServerMessage,
     SpeechOptions,
+    TextOptions,
     Warning,
 )
 from cosyduplex_server.audio.encode import ContextEncoder, FrameRun
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 # Segments a worker may hold unspoken, the one that is being written among them. Two keep it busy across a
 # segment's end; more would only make the text that a cancel throws away longer.
 SEGMENTS_AHEAD = 3
+# The number of a flush that nobody asked for and nobody is told of.
+PAUSE = 2**32 - 1
 # With as many whole segments it is busy for seconds: words of the next one would be heard no sooner for being
 # sent one by one, and each such message costs the loop some 60 us.
 BUSY_SEGMENTS = 2
@@ -60,7 +63,7 @@ class ContextSettings:
     voice: str
     language: str
     speech: SpeechOptions
-    markup: Literal["markdown", "plain"]
+    text: TextOptions
 
 
 @dataclass(slots=True)
@@ -125,7 +128,16 @@ class Context:
         self._gateway = gateway
         self._loop = asyncio.get_running_loop()
         self._wants_marks = marks
-        self._front = TextFrontEnd(markup=settings.markup, language=settings.language)
+        text = settings.text
+        self._front = TextFrontEnd(
+            markup=text.markup or "markdown",
+            language=settings.language,
+            normalize=text.normalize is not False,
+            pronunciations=text.pronunciations,
+            code=text.code or "skip",
+            tables=text.tables or "read",
+            emoji=text.emoji or "drop",
+        )
         self._transcript = Transcript()
         self._stream: EngineStream | None = None
         self._task: asyncio.Task[None] | None = None
@@ -148,6 +160,7 @@ class Context:
         self._last_flag_sent = False
         self._idle_timer: asyncio.TimerHandle | None = None
         self._idle_called = False
+        self._speech_open = False  # the engine may wait for text before it speaks to the end
         self._feed_soon: asyncio.Handle | None = None
         self._first_text_s: float | None = None
         self._enough_text_s: float | None = None
@@ -239,7 +252,7 @@ class Context:
             self._finish_engine()
         elif self._front.busy:
             self._feed_soon = self._feed_soon or self._loop.call_soon(self._feed)
-        elif self._front.pending_chars and not self._idle_called:
+        elif (self._front.pending_chars or self._speech_open) and not self._idle_called:
             self._arm_idle_timer()
 
     def _arm_idle_timer(self) -> None:
@@ -258,6 +271,17 @@ class Context:
         self._idle_called = True
         self._front.idle()
         self._feed()
+        self._close_speech()
+
+    def _close_speech(self) -> None:
+        """Has the end of a sentence spoken that the engine holds back until it knows how the text goes on."""
+        if not self._speech_open or self._segment_open or self._segments_out >= SEGMENTS_AHEAD:
+            return
+        assert self._stream is not None
+        self._speech_open = False
+        self._answers_out += 1
+        self._stream.flush(PAUSE)
+        self._watch_engine()
 
     def _speak(self, segment: Segment) -> None:
         if self._stream is None and not self._open_engine():
@@ -273,6 +297,7 @@ class Context:
             self._segments_out += 1
             self._transcript.begin_segment(segment)
         self._segment_open = not segment.closes
+        self._speech_open = self._stream.text_streaming
         self._stream.append(segment.index, segment.text, closes=segment.closes)
         self._watch_engine()
 
@@ -282,6 +307,7 @@ class Context:
             self._outlet.pump()
         else:
             self._answers_out += 1
+            self._speech_open = False
             self._stream.flush(point.number)
             self._watch_engine()
 
@@ -289,6 +315,7 @@ class Context:
         if self._finish_sent:
             return
         self._finish_sent = True
+        self._speech_open = False
         if self._stream is None:
             self._queue_done({})
             self._outlet.pump()
@@ -420,7 +447,8 @@ class Context:
             elif kind == "flushed":
                 self._answers_out -= 1
                 self._queue(await self._encode(encoder, encoder.flush))
-                self._pending.append(_Flushed())
+                if event.flushed.flush != PAUSE:
+                    self._pending.append(_Flushed())
             elif kind == "done":
                 self._segments_out = self._answers_out = 0
                 self._segment_open = False

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import math
 import secrets
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from cosyduplex.connection import Received, ServerConnection, Violation
 from cosyduplex.errors import ErrorCode
@@ -34,6 +35,7 @@ from cosyduplex.messages import (
     TextAppend,
     TextEnd,
     TextFlush,
+    TextOptions,
     Warning,
 )
 from cosyduplex_server.access import Principal
@@ -258,7 +260,7 @@ class Session(Outlet):
                 voice=override.voice or self._start.voice or "",
                 language=self._gateway.spoken_language(override.language or self._start.language or "auto"),
                 speech=speech,
-                markup=override.text.markup or self._start.text.markup or "markdown",
+                text=_merged(self._start.text, override.text),
             ),
             self,
             self._gateway,
@@ -502,8 +504,10 @@ class Session(Outlet):
             )
 
 
-def _merged(base: SpeechOptions, over: SpeechOptions) -> SpeechOptions:
+_Options = TypeVar("_Options", SpeechOptions, TextOptions)
+
+
+def _merged(base: _Options, over: _Options) -> _Options:
     """The session's options with the context's over them."""
-    fields = SpeechOptions.__dataclass_fields__
-    given = {name: getattr(over, name) for name in fields if getattr(over, name) is not None}
-    return SpeechOptions(**{**{name: getattr(base, name) for name in fields}, **given})
+    options = ((field.name, getattr(over, field.name)) for field in dataclasses.fields(over))
+    return dataclasses.replace(base, **{name: value for name, value in options if value is not None})

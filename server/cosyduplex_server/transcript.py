@@ -21,6 +21,7 @@ class Transcript:
         self._base = 0  # position of the first code point still kept
         # Of each segment at the engine, for each of its characters the position it stands for.
         self._positions: dict[int, list[int]] = {}
+        self._ends: dict[int, dict[int, int]] = {}  # of positions that stand for several code points
         self._word_ends_ms: list[int] = []
         self._char_ends: list[int] = []
 
@@ -37,14 +38,17 @@ class Transcript:
         if not self._positions:
             self._drop_before(segment.source_start)
         self._positions[segment.index] = list(segment.offsets[:-1])
+        self._ends[segment.index] = dict(segment.ends)
 
     def extend_segment(self, part: Segment) -> None:
         """Takes the next part of a segment that has begun."""
         self._positions[part.index] += part.offsets[:-1]
+        self._ends[part.index].update(part.ends)
 
     def end_segment(self, index: int) -> None:
         """Lets go of a segment that has been spoken."""
         self._positions.pop(index, None)
+        self._ends.pop(index, None)
 
     def _drop_before(self, position: int) -> None:
         text = "".join(self._chunks)
@@ -63,7 +67,8 @@ class Transcript:
         positions = self._positions.get(segment_index, ())
         if not 0 <= char_start < char_end <= len(positions):
             return None
-        start, end = positions[char_start], positions[char_end - 1] + 1
+        start, last = positions[char_start], positions[char_end - 1]
+        end = self._ends[segment_index].get(last, last + 1)
         self._word_ends_ms.append(end_ms)
         self._char_ends.append(end)
         return WordMark(

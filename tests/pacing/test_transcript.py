@@ -12,10 +12,10 @@ def transcript_of(*pieces: str) -> tuple[Transcript, list[Segment]]:
         front.append(piece)
         transcript.append(piece)
     front.end()
-    while (item := front.next()) is not None:
-        assert isinstance(item, Segment)
-        segments.append(item)
-        transcript.begin_segment(item)
+    while (item := front.next()) is not None or front.busy:
+        if isinstance(item, Segment):
+            segments.append(item)
+            transcript.begin_segment(item)
     return transcript, segments
 
 
@@ -84,3 +84,12 @@ def test_a_mark_of_no_segment_is_no_mark():
     assert transcript.mark(7, 0, 1, 0, 1) is None
     assert transcript.mark(0, 3, 3, 0, 1) is None
     assert transcript.mark(0, 3, 99, 0, 1) is None
+
+
+def test_a_word_that_stands_for_several_characters_is_all_of_them():
+    transcript, segments = transcript_of("一共10个")
+    ten = segments[0].text.index("十")
+    mark = transcript.mark(0, ten, ten + 1, 100, 200)
+    assert mark is not None
+    assert (mark.text, mark.char_start, mark.char_end) == ("10", 2, 4)
+    assert transcript.heard_chars(200) == 4

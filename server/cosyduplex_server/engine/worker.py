@@ -31,7 +31,8 @@ CAPACITY_INTERVAL_S: Final = 1.0
 HANG_UP_S: Final = 5.0
 # How long a full worker waits for a slot before it refuses.
 SLOT_WAIT_S: Final = 0.05
-_CLOSE_GRACE_S: Final = 1.0
+# For the last events of contexts that have just ended, on a busy machine.
+_CLOSE_GRACE_S: Final = 5.0
 
 # A gateway that vanished without a word (TCP only) is noticed, and its contexts freed, after 15 s.
 _GRPC_OPTIONS: Final = (
