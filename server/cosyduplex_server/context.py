@@ -132,6 +132,7 @@ class Context:
         self._front = TextFrontEnd(
             markup=text.markup or "markdown",
             language=settings.language,
+            voice_language=gateway.voice_language(settings.voice),
             normalize=text.normalize is not False,
             pronunciations=text.pronunciations,
             code=text.code or "skip",

@@ -28,6 +28,12 @@ def run(arguments: argparse.Namespace) -> int:
         show(front, _pieces(arriving, arguments.feed), sys.stdout.buffer)
     except UnreadableInput as exc:
         return _complain(str(exc), _FAILED)
+    except BrokenPipeError:  # whoever read it has gone, and knows
+        raise
+    except OSError as exc:
+        # Python would try once more what could not be written, and complain in its own way.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _complain(f"the output cannot be written ({exc.strerror})", _FAILED)
     return _OK
 
 

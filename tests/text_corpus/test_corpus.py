@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from itertools import accumulate, pairwise
+from pathlib import Path
 
 import pytest
-from cosyvoice.small_tokenizer import small_tokenizer
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from text_corpus.corpus import Case, cases, front_end, heard, languages, speak, take_all
+from text_corpus.planned import planned_tokens
 
-from cosyduplex_server.engine.cosyvoice.plan import PlanItem, TextPlan, Unit
-from cosyduplex_server.engine.outbox import FinishPoint
 from cosyduplex_server.text.front import Segment
 
 CASES = cases()
@@ -38,10 +37,25 @@ def test_no_case_is_there_twice() -> None:
 # --- Read as a person would
 
 
+NOT_YET = frozenset((Path(__file__).parent / "not_yet.txt").read_text().split("\n")[1:-1])
+
+
 @case
-def test_a_case_is_read_as_a_person_would(case: Case) -> None:
+def test_a_case_is_read_as_a_person_would(case: Case, request: pytest.FixtureRequest) -> None:
+    if case.id in NOT_YET:
+        request.applymarker(pytest.mark.xfail(strict=True, raises=AssertionError, reason=case.why))
     for language in languages(case):
         assert heard(case, speak(case, language=language)) == case.lines, f"language={language}: {case.why}"
+
+
+@pytest.mark.parametrize(
+    ("voice", "spoken"), [("", "three"), ("en-GB", "three"), ("zh", "三"), ("cmn-CN", "三"), ("ja", "3")]
+)
+def test_a_number_without_letters_is_read_in_the_language_of_the_voice(voice: str, spoken: str) -> None:
+    number = Case("voice", "mixed", "3", [], True, "", {"voice_language": voice})
+    assert [segment.text for segment in speak(number)] == [spoken]
+    before_a_letter = Case("voice", "mixed", "3: yes", [], True, "", {"voice_language": voice})
+    assert speak(before_a_letter)[0].text == "three:"
 
 
 def check_places(segments: list[Segment], source: str) -> None:
@@ -148,17 +162,8 @@ def test_words_given_as_they_become_certain_make_the_same_segments(case: Case, s
     assert list(joined.items()) == [(segment.index, segment.text) for segment in whole]
 
 
-def planned_tokens(parts: list[Segment]) -> list[tuple[int, list[int], bool, str]]:
-    """What the speech LM is given for what the front end hands on."""
-    plan = TextPlan(small_tokenizer())
-    for part in parts:
-        plan.append(part.index, part.text, part.closes)
-    plan.finish()
-    items: list[PlanItem] = []
-    while not isinstance(item := plan.next(), FinishPoint):
-        assert item is not None
-        items.append(item)
-    return [(unit.segment, unit.ids, unit.continues, unit.mode) for unit in items if isinstance(unit, Unit)]
+def given_to_engine(parts: list[Segment]) -> list[tuple[int, str, bool]]:
+    return [(part.index, part.text, part.closes) for part in parts]
 
 
 @settings(max_examples=150, deadline=None)
@@ -173,7 +178,8 @@ def test_the_speech_model_is_given_the_same_tokens_however_the_text_is_split(
         front.append(piece)
         parts += take_all(front)
     front.end()
-    assert planned_tokens(parts + take_all(front)) == planned_tokens(speak(case))
+    parts += take_all(front)
+    assert planned_tokens(given_to_engine(parts)) == planned_tokens(given_to_engine(speak(case)))
 
 
 # --- Whatever it is

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -218,6 +219,34 @@ def test_standard_input_that_is_closed_is_told() -> None:
     result = run(given=b"", code=closed)
     assert (result.returncode, result.stdout) == (1, b"")
     assert result.stderr.startswith(b"cosyduplex: standard input cannot be read")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_output_that_cannot_be_written_is_told() -> None:
+    with open("/dev/full", "wb") as full:
+        result = subprocess.run([*COMMAND, "text"], stdout=full, stderr=subprocess.PIPE, timeout=30)
+    assert result.returncode == 1
+    assert result.stderr == b"cosyduplex: the output cannot be written (No space left on device)\n"
+
+
+def test_pieces_of_one_character_are_shown_while_the_pipe_is_open() -> None:
+    with running("--feed", "1") as process:
+        write(process, b"It is 3:30. The next")
+        assert next_line(process) == {
+            "spoken": "It is three thirty.",
+            "source": "It is 3:30.",
+            "start": 0,
+            "end": 11,
+        }
+        write(process, "。".encode())
+        assert next_line(process)["spoken"] == "The next。"
+
+
+def test_control_characters_keep_their_place() -> None:
+    assert shown(given=b"A\x00b.\x00 C\xff\xfed") == [
+        {"spoken": "Ab.", "source": "A\x00b.", "start": 0, "end": 4},
+        {"spoken": "Cd", "source": "C\ufffd\ufffdd", "start": 6, "end": 10},
+    ]
 
 
 def test_it_needs_neither_an_engine_nor_a_server() -> None:

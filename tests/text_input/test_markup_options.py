@@ -148,7 +148,7 @@ def test_a_cell_knows_where_it_stood_and_its_header_where_the_border_is() -> Non
         ("👩🏽\u200d💻 codes", "programmer, codes"),
         ("🇨🇳 wins", "flag of China, wins"),
         ("去🇫🇷玩", "去，法国国旗，玩"),
-        ("1️⃣ First", "1, First"),
+        ("1️⃣ First", "1. First"),
         ("I ❤️ NY", "I, red heart, NY"),
         ("a🧿b", "a b"),
         ("- ✅ Done\n- ❌ No", "check mark, Done\ncross mark, No"),
@@ -463,9 +463,19 @@ def test_nothing_that_is_not_closed_waits_for_long(
 def test_words_do_not_wait(opener: str) -> None:
     reader = speakable()
     reader.read(opener, 0)
-    for at, char in enumerate("some words that follow 字字", start=len(opener)):
+    for at, char in enumerate("kind words that follow 字字", start=len(opener)):
         reader.read(char, at)
         assert reader.held_from(at + 1) == at + 1
+
+
+def test_a_label_waits_only_while_it_may_be_a_stage_direction() -> None:
+    reader = speakable()
+    held: list[int] = []
+    for at, char in enumerate("see [sighted] and (laughable)"):
+        reader.read(char, at)
+        held.append(at + 1 - reader.held_from(at + 1))
+    assert max(held) == len("(laugh")
+    assert held[10] == held[-2] == 0
 
 
 def test_the_address_of_a_link_ends_somewhere() -> None:

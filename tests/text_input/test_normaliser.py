@@ -22,7 +22,7 @@ HANZI = dict(zip("0123456789", "零一二三四五六七八九", strict=True))
 
 
 def _reading(first: str, pattern: str, read: Callable[[regex.Match[str]], str | None]) -> Reading:
-    return Reading(pattern, frozenset(first), regex.compile(pattern), read)
+    return Reading(pattern, frozenset(first), pattern, read)
 
 
 def _named(match: regex.Match[str]) -> str:
@@ -35,7 +35,7 @@ ENGLISH = (
     ),
     _reading("0123456789", r"(?<whole>\d+) kg(?!\w)", lambda m: _named(m) + " kilos"),
     _reading("0123456789", r"\d+%", lambda m: _named(m) + " percent"),
-    _reading("0123456789", r"\d+(?![\w]|\.\d)", _named),
+    _reading("0123456789", r"\d+(?![A-Za-z\d]|\.\d)", _named),
     _reading("D", r"Dr\.(?= [A-Z])", lambda m: "Doctor"),
     _reading("$", r"\$\d+(?!\d)", lambda m: _named(m) + " dollars"),
 )
@@ -207,7 +207,13 @@ def test_nothing_is_held_that_no_further_character_can_change(length: int) -> No
         ("It is 3. ", "It is three. ", ""),
         ("It is 3.1", "It is ", "3.1"),
         ("It is 3.1,", "It is three point one,", ""),
-        ("It is 9%", "It is nine percent", ""),
+        # A hanzi behind it would make it Chinese.
+        ("It is 9%", "It is ", "9%"),
+        ("It is 9%.", "It is nine percent.", ""),
+        ("It is 9% ", "It is nine percent ", ""),
+        ("It is 9%-", "It is ", "9%-"),
+        ("It is 9%的", "It is 九%的", ""),
+        ("我有9%", "我有九%", ""),
         ("Ask Dr", "Ask ", "Dr"),
         ("Ask Dr. ", "Ask ", "Dr. "),
         ("Ask Dr. W", "Ask Doctor W", ""),
@@ -341,9 +347,39 @@ def test_what_comes_after_a_pause_still_sees_what_stood_before() -> None:
         # A name within Chinese.
         ("我用Python 3写", "我用Python 三写"),
         ("在 Windows Server 3 上", "在 Windows Server 三 上"),
-        ("深度学习（Deep Learning）3", "深度学习（Deep Learning）三"),
         ("他说 I have 3 cats", "他说 I have three cats"),
         ("Python 3", "Python three"),
+        ("用pandas 3写", "用pandas 三写"),
+        ("我的CPU是Intel i3", "我的CPU是Intel i三"),
+        ("设x=3", "设x=三"),
+        ("若y > 3", "若y > 三"),
+        # But a word that no name is, or one that goes on in English, has turned the sentence English.
+        ("小明 is 3", "小明 is three"),
+        ("喝水，about 3", "喝水，about three"),
+        ("小明 ate 3 apples", "小明 ate three apples"),
+        ("小明 ate 3. ", "小明 ate three. "),
+        # A hanzi right behind it.
+        ("iPhone 3多少钱", "iPhone 三多少钱"),
+        ("A3纸", "A三纸"),
+        ("There are 3个 here", "There are 三个 here"),
+        ("I want 3-5个", "I want 三-五个"),
+        ("It costs 3 元.", "It costs 三 元."),
+        # But in a foreign word, and in code.
+        ("Cloud9的队长", "Cloud nine的队长"),
+        ("pip install numpy==3即可", "pip install numpy==three即可"),
+        # A space between them, where all before is a name; a full-width mark.
+        ("Windows 3 比 Windows 9 好", "Windows 三 比 Windows 九 好"),
+        ("Pixel 3 Pro的", "Pixel 三 Pro的"),
+        ("iPhone 3、iPhone 9", "iPhone 三、iPhone 九"),
+        ("x=3，y=9", "x=三，y=九"),
+        ("Step 3：打开", "Step three：打开"),
+        # Hanzi within English.
+        ("Say 你好 3 times", "Say 你好 three times"),
+        ("The Spring Festival (春节) 3", "The Spring Festival (春节) three"),
+        ("深度学习（Deep Learning）3", "深度学习（Deep Learning）三"),
+        # The numbers of a list go on as they began.
+        ("语言：\n1. Go\n2. Java\n3. C", "语言：\n一. Go\n二. Java\n三. C"),
+        ("Two:\n1. Go\n2. Java", "Two:\none. Go\ntwo. Java"),
         # Neither.
         ("これは3", "これは3"),
         ("日本の歴史3", "日本の歴史3"),
@@ -501,16 +537,37 @@ def _judged(readings: tuple[Reading, ...], text: str) -> tuple[int, str]:
 
 def test_patterns_keep_their_flags_and_names_when_tried_together() -> None:
     readings = (
-        Reading(
-            "verbose", frozenset("a"), regex.compile(r"a (?<n> \d ) # one", regex.VERBOSE), lambda m: m["n"]
-        ),
-        Reading("either case", frozenset("aA"), regex.compile(r"(?i)ab(?<n>.)"), lambda m: m["n"]),
-        Reading("back", frozenset("a"), regex.compile(r"a(?<n>[cd])(?P=n)"), lambda m: f"two {m['n']}"),
+        Reading("verbose", frozenset("a"), r"(?x)a (?<n> \d ) # one", lambda m: m["n"]),
+        Reading("either case", frozenset("aA"), r"(?i)ab(?<n>.)", lambda m: m["n"]),
+        Reading("back", frozenset("a"), r"a(?<n>[cd])(?P=n)", lambda m: f"two {m['n']}"),
     )
     assert _judged(readings, "a1x") == (2, "1")
     assert _judged(readings, "ABxy") == (3, "x")
     assert _judged(readings, "addy") == (3, "two d")
     assert _judged(readings, "acdy") == (0, "")
+
+
+def test_a_pattern_is_compiled_when_it_is_first_needed() -> None:
+    rulebook = Rulebook(english=(_reading("1", "1(", lambda m: "one"),), chinese=())
+    with pytest.raises(regex.error):
+        rulebook.warm()
+
+
+def test_nothing_is_left_to_compile_after_warming(monkeypatch: pytest.MonkeyPatch) -> None:
+    rulebook = Rulebook(english=english.READINGS, chinese=chinese.READINGS)
+    rulebook.warm()
+    monkeypatch.setattr(regex, "compile", None)
+    text = "On 5月1日 Dr. Wu paid $3.50 for A4纸, at 3:30 PM. "
+    assert said(text, rulebook=rulebook).startswith(
+        "On 五月一日 Doctor Wu paid three dollars and fifty cents"
+    )
+
+
+def test_a_reading_of_any_language_is_tried_before_those_of_the_other() -> None:
+    key = Reading("key", frozenset("D"), r"Dr(?=\+)", lambda m: "Door", in_any_language=True)
+    rulebook = Rulebook(english=(*ENGLISH, key), chinese=(*CHINESE, _reading("D", "Dr", lambda m: "博士")))
+    assert said("按Dr+3", rulebook=rulebook) == "按Door+三"
+    assert said("按Dr 3", rulebook=rulebook) == "按博士 三"
 
 
 def test_a_reading_that_declines_leaves_it_to_the_next() -> None:

@@ -60,6 +60,9 @@ def said_at(before: str, last: str) -> list[str | int]:
         ("see *this", ", ", ["see this,"]),
         ("`code", ": ", ["code:"]),
         ("a < b", ", ", ["a is less than b,"]),
+        ("Wow", "!", ["Wow!"]),
+        ("Right ... then", "!", ["then!"]),
+        ("iPhone 15", "，", ["iPhone 十五，"]),
     ],
 )
 def test_a_certain_boundary_does_not_wait(before: str, last: str, released: list[str]) -> None:
@@ -78,6 +81,9 @@ def test_a_certain_boundary_does_not_wait(before: str, last: str, released: list
         ("比分3", "："),
         ("Hello wor", "ld"),
         ("Number No", ". "),
+        ("if x", "!"),
+        ("It is 9", "%"),
+        ("Chapter 3", " "),
     ],
 )
 def test_what_the_next_character_may_change_waits(before: str, last: str) -> None:

@@ -255,7 +255,7 @@ HIDDEN: list[Case] = [
 
 SILENT: list[Case] = [
     ("Great job 👍🏽! 👨‍👩‍👧 🇨🇳 ❤️ ok", ["Great job!", "ok"]),
-    ("1️⃣ First 2️⃣ second #️⃣", ["First second"]),
+    ("1️⃣ First 2️⃣ second #️⃣", ["1. First 2 second"]),
     ("你好😀世界", ["你好世界"]),
     ("good👍job", ["good job"]),
     ("he\u200bl\u00adl\u202eo\ufeff w\x00or\x1bld", ["hello world"]),
@@ -264,16 +264,53 @@ SILENT: list[Case] = [
     ("a\r\nb\u2028c", ["a", "b", "c"]),
 ]
 
+DRAWN: list[Case] = [
+    ("1️⃣ Open\n2️⃣ Close it", ["1. Open", "2. Close it"]),
+    ("**1️⃣打开** 按2️⃣ 🔟", ["1. 打开 按2 10"]),
+    ("Film ★★★★☆ by A. Rating: ⭐⭐⭐", ["Film 4 star by A. Rating:", "3 stars"]),
+    ("口味★★★☆☆，服务：⭐️⭐️ 。", ["口味3星，", "服务：2星。"]),
+    # Stars that divide or praise rate nothing.
+    ("★★★ 注意 ★★★ great ⭐⭐⭐⭐⭐ ☆☆☆ ☆★", ["注意 great"]),
+    ("\x1b[1;31mError\x1b[0m: \x1b[38;5;12mx\x1b[K y \x1b z", ["Error:", "x y z"]),
+    ("Ｈｉ，１，２３４人 ＡＢ１，２，好", ["Hi，", "1,234人 AB1,2，好"]),
+    ("One.😀Two!<|x|>Three,👍four 3.👍5", ["One.", "Two!", "Three, four 3.", "5"]),
+    ("一。😀二，<|x|>三", ["一。", "二，三"]),
+]
+
+DIRECTIONS: list[Case] = [
+    ("[laughter] Yes [Sigh]. (laughs) No (clears throat)!", ["Yes.", "No!"]),
+    ("[笑]好（叹气），【停顿】嗯(笑)。", ["好，", "嗯。"]),
+    ("[音乐]（音乐）老师【音乐】推荐", ["（音乐）老师【音乐】推荐"]),
+    ("a[laughter]b [sigh][breath]c", ["a b c"]),
+    # These are words.
+    (
+        "[laughter](x.html) [the laugh] (he laughs) （他笑了） (pause) [sig",
+        ["laughter the laugh (he laughs) （他笑了） (pause) sig"],
+    ),
+]
+
+TABLES_IN_CHINESE: list[Case] = [
+    ("| 城市 | 气温 |\n|-|-|\n| 北京 | 25℃ |\n| 上海 | 5% |", ["北京，", "气温：25℃。", "上海，气温：5%。"]),
+    (
+        "| 项 | iPhone 15 |\n|-|-|\n| 价格 | 5999元 |\n| 重 | 171g |",
+        ["价格，", "iPhone 15，5999元。", "重，iPhone 15，171g。"],
+    ),
+    ("| A | B |\n|-|-|\n| 苹果 | 5 |\n| pear | 6% |", ["苹果，", "B：5。", "pear, B: 6%."]),
+    ("| A | B |\n|-|-|\n| x | y! |\n| z | C++ |", ["x,", "B: y!", "z, B: C++."]),
+]
+
 PLAIN: list[Case] = [
+    ("[laughter] a (sighs) [b](c)", ["a [b](c)"]),
     ("# **a** `b` [c](d) <think>e", ["# **a** `b` [c](d) <think>e"]),
     ("* one\n- two | three", ["* one", "- two | three"]),
     ("<|im_<|im_end|>end|> <| x", ["<im_end|> < x"]),
-    ("1️⃣ ok 😀 <|im_end|>x\u200by", ["ok xy"]),
+    ("1️⃣ ok 😀 <|im_end|>x\u200by", ["1. ok xy"]),
 ]
 
 
 MARKDOWN_CASES = ENGLISH + CHINESE + MIXED + MARKDOWN + SILENT
 MARKDOWN_CASES += LINES + TABLES + LINKS + MARKS + FORMULAS + HIDDEN
+MARKDOWN_CASES += DRAWN + DIRECTIONS + TABLES_IN_CHINESE
 
 
 @pytest.mark.parametrize(("text", "spoken"), MARKDOWN_CASES)

@@ -12,8 +12,9 @@ from typing import Literal
 import regex
 
 from cosyduplex_server.text.code_blocks import CODE_LOOKAHEAD, INDENTATION, announcement, looks_like_code
+from cosyduplex_server.text.marks import CLAUSE_END, SENTENCE_END
 from cosyduplex_server.text.plain import PlainText
-from cosyduplex_server.text.runs import CJK_CHAR, Language, Run, spread
+from cosyduplex_server.text.runs import CJK_CHAR, Language, Run, last_language, spread
 from cosyduplex_server.text.tables import Table, TableHead, find_head, introduce
 
 BLANK = re.compile(r"[^\S\n]+")
@@ -40,7 +41,7 @@ _FRONT_MATTER = regex.compile(r"---[ \t]{0,4}\n(?=[A-Za-z_][\w-]{0,31}:[ \t\n])"
 _YAML_LINE = re.compile(r"\s+\S|[\"']?[\w.-]+[\"']?\s*:(?:\s|$)|- |#")
 _YAML_LOOKAHEAD = 66
 
-_NEEDS_STOP = frozenset(")]）】%°\"'”’")
+_STOPPED = frozenset(f"{SENTENCE_END}{CLAUSE_END}!?.,;:~～ ")
 
 
 class Blocks(PlainText):
@@ -307,8 +308,16 @@ class Blocks(PlainText):
             self._line_spoken = False
 
     def _end_sentence(self, offset: int) -> None:
-        if self._spoken.isalnum() or self._spoken in _NEEDS_STOP:
-            self._emit("。" if CJK_CHAR.match(self._spoken) else ".", [offset])
+        if self._spoken in _STOPPED:
+            return
+        self._emit("。" if self._row_is_chinese() else ".", [offset])
+
+    def _row_is_chinese(self) -> bool:
+        """Whether the punctuation of this row is Chinese: by its headers, its name or its last letter."""
+        table = self._table
+        return (table is not None and (table.is_chinese or table.chinese_name)) or last_language(
+            self._said()
+        ) == "zh"
 
     # --- Speaking
 
@@ -358,8 +367,7 @@ class Blocks(PlainText):
         lead = self._cell_header
         if had_spoken:
             # A number takes the comma of the text before it.
-            first = (lead or piece)[0]
-            chinese = CJK_CHAR.match(first) or (first.isdigit() and CJK_CHAR.match(self._spoken))
+            chinese = CJK_CHAR.match((lead or piece)[0]) or self._row_is_chinese()
             lead = ("，" if chinese else ", ") + lead
         if lead:
             self._emit(lead, [self._cell] * len(lead))
@@ -469,8 +477,10 @@ class Blocks(PlainText):
     def _border(self, end: int, *, leads: bool) -> bool:
         if self._table:
             self._table.border(leads=leads)
+            if self._table.column == 1:
+                self._table.chinese_name = self._line_spoken and last_language(self._said()) == "zh"
             self._cell = self._offsets[self._at]
-            self._cell_header = introduce(self._table.header)
+            self._cell_header = introduce(self._table.header, chinese=self._row_is_chinese())
         elif self._line_spoken and self._cell is None:
             self._cell = self._offsets[self._at]
         self._blank = None

@@ -11,7 +11,7 @@ from cosyduplex_server.text import chinese_calendar as calendar
 from cosyduplex_server.text import chinese_identifiers as identifiers
 from cosyduplex_server.text import chinese_quantities as quantities
 from cosyduplex_server.text.chinese_numbers import cardinal
-from cosyduplex_server.text.chinese_written import DIGITS, HAN, D, Match, rule
+from cosyduplex_server.text.chinese_written import DIGITS, HAN, SP, D, Match, rule
 from cosyduplex_server.text.reading import Reading
 
 # --- The numbers of lists: "1. ", "1)", "(1)", "①" --------------------------------------------------------
@@ -36,6 +36,13 @@ _LIST_NUMBERS = (
         "list number",
         DIGITS,
         f"{_LINE_START}(?<number>{D}{{1,2}})(?:[.．]\\s|[.．](?=[{HAN[1:-1]}“‘\"'(（《【])|[)）]\\s?)",
+        _read_list_number,
+    ),
+    # 1）甲 2）乙: not the end of an aside (见图 2）.
+    rule(
+        "list number within a line",
+        DIGITS,
+        f"(?<=[^\\S\\n])(?<![(（][^\\n)）]{{0,40}})(?<number>{D}{{1,2}})[)）](?={SP}{HAN})",
         _read_list_number,
     ),
 )
@@ -77,7 +84,10 @@ READINGS: tuple[Reading, ...] = (
     *identifiers.MAIL,
     *_LIST_NUMBERS,
     *arithmetic.SUMS,
+    *quantities.LABELS,
     *identifiers.TELEPHONES,
+    *arithmetic.FIGURES,
+    *quantities.DAILY_TEMPERATURES,
     *arithmetic.RATIOS_BY_CUE,
     *identifiers.NAMED,
     *identifiers.ROOMS,
@@ -85,6 +95,7 @@ READINGS: tuple[Reading, ...] = (
     *arithmetic.FRACTIONS[:1],
     *calendar.WHOLE,
     *quantities.ORDINAL,
+    *identifiers.DICTATED_AFTER_LETTERS,
     *identifiers.MODELS,
     *quantities.SHARES,
     *quantities.MEASURES,

@@ -14,6 +14,7 @@ from cosyduplex_server.text.chinese_numbers import (
     digits,
     number,
     power,
+    signed,
     superscript,
 )
 from cosyduplex_server.text.chinese_written import (
@@ -69,7 +70,13 @@ def _read_scientific(match: Match) -> str:
 
 
 SUMS: tuple[Reading, ...] = (
-    rule("sum", DIGITS, f"{NUM}(?:{SP}{_OPERATOR}{SP}{NUM}){{1,8}}+{SP}(?=[=＝≈])", _read_sum),
+    rule(
+        "sum",
+        DIGITS,
+        f"{NUM}(?:{SP}{_OPERATOR}{SP}{NUM}){{1,8}}+{SP}(?=[=＝≈]|[)）]{SP}[=＝≈×÷*/^²³])"
+        f"|(?<=[×÷*/=＝]{SP}[(（]){NUM}(?:{SP}{_OPERATOR}{SP}{NUM}){{1,8}}+(?=[)）])",
+        _read_sum,
+    ),
     rule(
         "scientific",
         DIGITS,
@@ -81,7 +88,7 @@ SUMS: tuple[Reading, ...] = (
 # --- Ratios and scores -----------------------------------------------------------------------------------
 
 _RATIO_BEFORE = (
-    "(?<=(?:比分|比例|比率|比值|配比|总分|總分|赔率|杠杆|宽高比|长宽比|纵横比|性别比|之比|兑换率)"
+    "(?<=(?:比分|比例|比率|比值|配比|总分|總分|赔率|杠杆|宽高比|长宽比|纵横比|性别比|之比|兑换率|[生女灰水油粉糖盐肉价亏损床菌氮]比)"
     f"[为為是约約以达到：:]{{0,2}}{SP})"
 )
 _WON = (
@@ -95,11 +102,26 @@ def _read_ratio(match: Match) -> str:
     return "比".join(number(part) for part in parts)
 
 
+FIGURES: tuple[Reading, ...] = (
+    rule(
+        "figure number",
+        DIGITS,
+        f"(?<=(?:图|圖|表|式|例|习题|附录|练习|公式){SP})(?<first>{D}{{1,3}})[-–](?<last>{D}{{1,3}}){END}",
+        lambda match: f"{cardinal(match['first'])}杠{cardinal(match['last'])}",
+    ),
+)
 RATIOS_BY_CUE: tuple[Reading, ...] = (
     rule(
         "ratio by what is before",
         DIGITS,
         f"{_RATIO_BEFORE}(?<ratio>{NUM}(?:(?:{COLON}|[-–—]){NUM}){{1,2}}){END}",
+        _read_ratio,
+    ),
+    rule(
+        "further score",
+        DIGITS,
+        f"(?<=(?:比分|总分|總分)[為为是：:]{{0,2}}{SP}[-0-9–—:：∶、，,\\s()（）]{{1,48}}[、，,\\s(（])"
+        f"(?<ratio>{D}{{1,3}}(?:{COLON}|[-–—]){D}{{1,3}}){END}",
         _read_ratio,
     ),
     rule("score", DIGITS, f"(?<ratio>{D}{{1,3}}(?:{COLON}|[-–—]){D}{{1,3}})(?={SP}{_WON})", _read_ratio),
@@ -201,15 +223,9 @@ HOLD: tuple[Reading, ...] = (
 )
 GROUPS: tuple[Reading, ...] = (
     rule(
-        "figure number",
-        DIGITS,
-        f"(?<=(?:图|圖|表|式|例|习题|附录|练习|问题|公式){SP})(?<first>{D}{{1,3}})[-–](?<last>{D}{{1,3}}){END}",
-        lambda match: f"{cardinal(match['first'])}杠{cardinal(match['last'])}",
-    ),
-    rule(
         "resolution",
         DIGITS,
-        f"(?<wide>{'|'.join(_RESOLUTIONS)}){SP}[x×*]{SP}(?<high>[0-9]{{3,4}})(?!{D})",
+        f"(?<wide>{'|'.join(_RESOLUTIONS)}|(?<=分辨率[是为為达達：:]?{SP}){D}{{3,4}}){SP}[x×*]{SP}(?<high>[0-9]{{3,4}})(?!{D})",
         lambda match: f"{digits(match['wide'])}乘{digits(match['high'])}",
     ),
     rule("range", DIGITS, f"(?<first>{NUM})(?<to>[-−–—－~～∼〜])(?<last>{NUM}){END}", _read_range),
@@ -226,11 +242,15 @@ _UNITS_BEFORE = (
     "[%％‰℃℉°万萬亿億千百元块塊角月日号號时時点點分秒年天周週岁歲"
     "米斤克升度里吨人次件个個级級层層楼页頁届集期倍折位名]"
 )
+# A minus sign stands behind a mark or a word that a value follows (变成了-5, 返回-1, 10的-6次方); behind
+# any other hanzi it is the hyphen of a name (神舟-12).
 _NEGATIVE_AFTER = (
-    "(?<![^\\s(（\\[【,，:：;；、。!！?？=＝≈<>＜＞≤≥*/×÷+±\"“'‘~～到至"
-    "为為是约約达達从從在以于於低高降升减減加乘除值得取余餘和与與或及即负超跌仅]|[0-9]\\s)"
+    "(?:(?<![^\\s(（\\[【,，:：;；、。!！?？=＝≈<>＜＞≤≥*/×÷+±\"“'‘~～到至"
+    "为為是约約达達从從在以于於低高降升减減加乘除值得取余餘剩和与與或及即负超涨漲跌亏虧仅僅只还還又再才就都也"
+    "了着著过過成有没沒将將把令使让讓给給比用写寫填选選的]|[0-9²³)）]\\s|(?<![A-Za-z])[A-Za-z]\\s)"
+    "|(?<=[整负負常系得总總余餘][数數]|[金余餘总總]额|返回|索引|下标|下標|输入|輸入|输出|輸出|算出|求出|得出|解出|减去|減去|加上|乘上|扣掉|[两兩二三]根|利润|利潤|营收|收益))"
 )
-_NUMBER_AHEAD = f"{NUM}(?:{TO}{MINUS}?{NUM})?"
+_NUMBER_AHEAD = f"{NUM}(?:(?:{TO}|{SLASH}){MINUS}?{NUM})?"
 
 _GREEK = dict(
     zip(
@@ -240,20 +260,39 @@ _GREEK = dict(
         strict=True,
     )
 )
+_UNKNOWN = "(?<=[0-9A-Za-zα-ω)）²³][<>＜＞]=? ?)[A-Za-zα-ω](?![A-Za-z>])"
+_NAMED_SIGNS = {
+    "∠": "角",
+    "△": "三角形",
+    "⊙": "圆",
+    "⊥": "垂直于",
+    "∥": "平行于",
+    "∵": "因为",
+    "∴": "所以",
+    "∈": "属于",
+    "∉": "不属于",
+    "∪": "并",
+    "∩": "交",
+    "≡": "恒等于",
+    "∝": "正比于",
+}
 _LETTER_OR_NUMBER = "[0-9０-９A-Za-z)）\\]²³%％℃!]"
 
 
 SIGNS_BETWEEN: tuple[Reading, ...] = (
     # Before "to": 今年1月-5.2%
     rule("minus a share", "-−–－", f"(?<={HAN}){MINUS}(?={_NUMBER_AHEAD}[%％])", "负"),
+    # 128号-3 is a house and its part.
+    rule("part of a house", "-–", f"(?<={D}[号號])[-–](?={D}{{1,4}}(?!{D}|{SP}[号號日楼樓栋棟]))", ""),
     # 10%-20%, 11月21日-25日, 5km~10km, $5-$10, 周一-周五
     rule(
         "to",
         "-−–—－~～∼〜",
         f"(?<=(?:{_SOME}{SP}{HAN}{{0,2}}{_UNITS_BEFORE}|[0-9]{SP}{LATIN_UNIT}|{SIGNS}[0-9.,]{{1,12}})[ ]?)"
-        f"(?<![-—][-—－])[-−–—－~～∼〜]{SP}(?=[-+−]?{SIGNS}?{D}|[一二三四五六七八九十两](?=[月日号年点周季]))",
+        f"(?<![-—][-—－])[-−–—－~～∼〜]{SP}(?=[-+−]?{SIGNS}?{D}|[一二三四五六七八九十两](?=[月日号年点周季])|(?:公元)?前{SP}{D})",
         "到",
     ),
+    rule("to a wage", "-–~～", f"(?<=[0-9][kKwW])[-–~～](?={D}{{1,4}}[kKwW](?![A-Za-z]))", "到"),
     rule("to the next day", "-−–—－~～", f"(?<={D}{COLON}{D}{{2}}{SP})[-−–—－~～](?={HAN})", "到"),
     rule("to another quarter", "-–~", "(?<=(?<![A-Za-z])[A-Z][0-9]{1,2})[-–~](?=[A-Z][0-9])", "到"),
     rule(
@@ -295,7 +334,7 @@ SIGNS_BETWEEN: tuple[Reading, ...] = (
     rule("times", "×✕", f"(?<=[\\w)）²³%％]{SP})[×✕]{SP}(?=[-−\\w(（√])", "乘"),
     rule("times in digits", "xX*", f"(?<={D}{SP})(?<!(?<![0-9])0)[xX*]{SP}(?={D})", "乘"),
     rule("divided", "÷", f"÷{SP}", "除以"),
-    rule("equals", "=＝", f"(?<=[^\\s=<>!＜＞＝]{SP})[=＝]{SP}(?=[-−+\\w(（√π$¥￥])", "等于"),
+    rule("equals", "=＝", f"(?<=[^\\s=<>!＜＞＝]{SP})[=＝]{SP}(?=[-−+\\w(（√π$¥￥∠△⊙])", "等于"),
     rule("about", "≈≒", f"(?<=[\\w)）²³%％]{SP})[≈≒]{SP}", "约等于"),
     rule("roughly", "≈≒", f"[≈≒]{SP}", "约"),
     rule("roughly in digits", "~～∼", f"(?<![0-9０-９A-Za-z%％℃~～/]{SP})[~～∼](?={SIGNS}?{D})", "约"),
@@ -305,17 +344,20 @@ SIGNS_BETWEEN: tuple[Reading, ...] = (
     rule(
         "at most in ASCII",
         "<＜",
-        f"[<＜]=?{SP}(?=[-−]?{D})",
+        f"[<＜]=?{SP}(?=[-−]?{D}|{_UNKNOWN})",
         lambda match: "小于等于" if "=" in match[0] else "小于",
     ),
     rule(
         "at least in ASCII",
         ">＞",
-        f"(?<![-=])[>＞]=?{SP}(?=[-−]?{D})",
+        f"(?<![-=])[>＞]=?{SP}(?=[-−]?{D}|{_UNKNOWN})",
         lambda match: "大于等于" if "=" in match[0] else "大于",
     ),
+    rule("step of a path", " >＞", f"(?<={HAN}|[”」】])[ ]?[>＞][ ]?(?={HAN}|[“「【])", "，"),
     rule("degrees", "°˚º", f"(?<={D})[°˚º]", "度"),
-    rule("minutes of arc", "′'", "(?<=[°˚º] ?[0-9.]{1,6})[′']|(?<=[0-9])′", "分"),
+    rule(
+        "minutes of arc", "′'", "(?<=[°˚º] ?[0-9.]{1,6})[′']|(?<=[0-9])′|(?<=[0-9])'(?=[0-5][0-9][\"″])", "分"
+    ),
     rule("seconds of arc", '″"', "(?<=[′'] ?[0-9.]{1,8})[″\"]", "秒"),
     rule(
         "power",
@@ -328,6 +370,12 @@ SIGNS_BETWEEN: tuple[Reading, ...] = (
         "*",
         "(?<=[0-9A-Za-z)])\\*\\*(?<exponent>[0-9]{1,40})(?![0-9])",
         lambda match: power(match["exponent"]),
+    ),
+    rule(
+        "power of ten",
+        "⁰¹²³⁴⁵⁶⁷⁸⁹⁻",
+        f"(?<=[×✕xX*·]{SP}10)⁻?[⁰¹²³⁴⁵⁶⁷⁸⁹]{{1,3}}",
+        lambda match: f"的{signed(superscript(match[0]))}次方",
     ),
     rule(
         "superscript",
@@ -347,5 +395,13 @@ SIGNS_BETWEEN: tuple[Reading, ...] = (
     ),
     rule("plus or minus", "±", "±", "正负"),
     rule("root", "√", "√", "根号"),
+    rule("rise", "↑", f"↑{SP}(?={SIGNS}?{D})|(?<=[0-9%％℃元点]{SP})↑", "上升"),
+    rule("fall", "↓", f"↓{SP}(?={SIGNS}?{D})|(?<=[0-9%％℃元点]{SP})↓", "下降"),
+    rule(
+        "sign of geometry or logic",
+        _NAMED_SIGNS,
+        f"[{''.join(_NAMED_SIGNS)}]{SP}",
+        lambda match: _NAMED_SIGNS[match[0][0]],
+    ),
     rule("infinity", "∞", "∞", "无穷大"),
 )

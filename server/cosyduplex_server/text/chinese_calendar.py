@@ -12,6 +12,7 @@ from cosyduplex_server.text.chinese_written import (
     DASH,
     DIGITS,
     END,
+    HAN,
     POINT,
     SLASH,
     SP,
@@ -141,6 +142,10 @@ def _read_bare_years(match: Match) -> str | None:
     return _read_years(match) if int(first) < int(last) and not round_numbers else None
 
 
+def _read_early_year(match: Match) -> str | None:
+    return None if match["year"].endswith("00") else digits(match["year"])
+
+
 def _read_compact_date(match: Match) -> str | None:
     day = _month_day(match[0][4:6], match[0][6:8])
     return digits(match[0]) if day else None
@@ -213,14 +218,39 @@ _YEARS = (
         "year", DIGITS, f"(?:[1１]{D}{{3}}(?<!000)|[2２]{D}{{3}})(?={SP}年)", lambda match: digits(match[0])
     ),
     rule(
-        "year BC", DIGITS, f"(?<=公元前?{SP}|西元前?{SP}){D}{{3,4}}(?={SP}年)", lambda match: digits(match[0])
+        "year BC",
+        DIGITS,
+        f"(?<=公元前?{SP}|西元前?{SP}|[（(，,、；;至到于於自从從—–－~～-]前{SP}){D}{{3,4}}(?={SP}年)",
+        lambda match: digits(match[0]),
+    ),
+    # Three digits are a year in a span of years, before a month, and where a clause says when; else they
+    # are how long something takes, as are round ones.
+    rule(
+        "year before the millennium",
+        DIGITS,
+        f"(?<year>[1-9]{D}{{2}})(?:(?={SP}年{SP}{D}{{1,2}}{SP}月)"
+        f"|(?={SP}年?{TO}[1-9]{D}{{2,3}}{SP}年)"
+        f"|(?<={D}{{3}}{SP}年?{TO}{D}{{3}})(?={SP}年))",
+        _read_early_year,
+    ),
+    rule(
+        "year before the millennium, by what is before",
+        DIGITS,
+        f"(?<=(?:[于於自从從]|(?<![现現实實存所])在|(?<!达|達)到|至){SP}|(?<![^。！？!?；;：:（(\n])){D}{{3}}(?<!00)(?={SP}年(?:[，,（(）)]|{HAN}))"
+        f"(?!{SP}年[级級代内內间間里裡前后後以之时時的左多历歷来來])",
+        lambda match: digits(match[0]),
     ),
     rule("year from its zero", DIGITS, f"[0０]{D}(?={SP}年)", lambda match: digits(match[0])),
     rule(
         "month or day from its zero", DIGITS, f"[0０]{D}(?={SP}[月日号號])", lambda match: cardinal(match[0])
     ),
     rule("hour from its zero", DIGITS, f"[0０]{D}(?={SP}[点點时時])", lambda match: counted(match[0])),
-    rule("minute from its zero", DIGITS, f"[0０]{D}(?={SP}[分秒])", lambda match: digits(match[0])),
+    rule(
+        "minute from its zero",
+        DIGITS,
+        f"[0０]{D}(?={SP}[分秒])",
+        lambda match: digits(match[0]) if int(match[0]) else "零",
+    ),
     rule("two after hours or minutes", "2２", f"(?<=[时時点點分]{SP})[2２](?={SP}[分秒])", "二"),
     rule("short year", DIGITS, f"{D}{{2}}(?={SP}年{SP}{D}{{1,2}}{SP}月)", lambda match: digits(match[0])),
     rule("year of an event", DIGITS, f"{_CENTURY}(?={SP}{_EVENT})", _read_year_of_event),
@@ -238,7 +268,7 @@ _TIMES = (
     rule(
         "length of a recording",
         DIGITS,
-        f"(?<=(?:时长|時長|用时|用時|片长|片長|全长|耗时)[为為是约：:]?{SP}){_CLOCK}{END}",
+        f"(?<=(?:时长|時長|用时|用時|片长|片長|全长|耗时|倒计时|倒計時|倒数|计时|計時|剩余时间|还剩|還剩|剩余|配速)[为為是约：:]?{SP}){_CLOCK}{END}",
         _read_length,
     ),
     rule("times", DIGITS, f"(?<first>{_CLOCK})(?<to>{TO})(?<last>{_CLOCK})(?!{D})", _read_clocks),
@@ -248,7 +278,8 @@ _TIMES = (
         f"(?<hour>{D}{{1,2}})(?:{COLON}(?<minute>[0-5]{D}))?{SP}(?<half>[AaPp])(?:\\.[mM]\\.|[mM](?![A-Za-z]))",
         _read_half_day,
     ),
-    rule("time", DIGITS, f"{_CLOCK}{END}", lambda match: _clock(match[0])),
+    # The 分 of 9:30分 is said already.
+    rule("time", DIGITS, f"(?<clock>{_CLOCK}){END}(?:分(?![钟鐘]))?+", lambda match: _clock(match["clock"])),
     # 2点5 may go on as 2点50分; alone it is a decimal.
     rule(
         "two point",
@@ -262,6 +293,15 @@ WHOLE: tuple[Reading, ...] = (*_DATES, *_TIMES)
 BEFORE_HANZI: tuple[Reading, ...] = _YEARS
 # Where nothing is counted: (1879-1955).
 BARE: tuple[Reading, ...] = (
+    # （618—907）, 杜甫（712—770）; a hyphen alone may stand between any two values.
+    rule(
+        "bare early years",
+        DIGITS,
+        f"(?<=[(（])(?:(?<first>[1-9]{D}{{2}})(?<to>[—–－])(?<last>[1-9]{D}{{2}})"
+        f"|(?<first>[1-9]{D}{{2}})(?<to>{DASH})(?<last>1[0-4]{D}{{2}})"
+        f"|(?<=[朝代帝宗祖王][(（])(?<first>[1-9]{D}{{2}})(?<to>{DASH})(?<last>[1-9]{D}{{2}}))(?=年?(?:[，,]|[)）](?!{SP}[A-Za-z%％℃])))",
+        _read_bare_years,
+    ),
     rule(
         "bare years",
         DIGITS,

@@ -87,14 +87,28 @@ TELEPHONES: tuple[Reading, ...] = (
 
 _CODE_WORDS = (
     "(?:号码|號碼|密码|密碼|验证码|驗證碼|校验码|代码|代碼|编码|編碼|编号|編號|邮编|郵編|邮政编码|取件码|提取码|取货码|兑换码|邀请码|会议号|"
-    "口令|QQ群?|微信号?|账号|帳號|账户|賬戶|卡号|卡號|单号|單號|学号|學號|工号|工號|尾号|尾號|证号|證號|车牌号?|手机号?|手機號?|电话|電話|"
+    "激活码|优惠码|识别码|識別碼|授权码|条形码|身份证|身份證|护照[号號]?|護照號?|银行卡|税号|稅號|流水号|合同号|抖音号|快手号|"
+    "口令|QQ群?[号號]?|微信[号號]?|账号|帳號|账户|賬戶|卡号|卡號|单号|單號|学号|學號|工号|工號|尾号|尾號|证号|證號|车牌号?|手机号?|手機號?|电话|電話|"
     "传真|傳真|客服|分机|分機|转接|房间号|房號|房号|座机|序列号|版本号|批号|股票代码|ID|SN)"
 )
 CODES_BY_CUE: tuple[Reading, ...] = (
     rule(
+        "digits after the point, by their place",
+        DIGITS,
+        f"(?<=小[数數][点點]?[后後]的?(?:前|第)?[0-9一二两兩三四五六七八九十几幾]{{1,2}}位[数數]?字?[是为為：:]{SP}){D}{{1,40}}{END}",
+        _one_by_one,
+    ),
+    rule(
+        "digits by their place",
+        DIGITS,
+        f"(?<=[前后後末][0-9一二两兩三四五六七八九十几幾]{{1,2}}位(?:[数數]字?|号码|號碼)?[是为為：:]{SP}){D}{{1,20}}{END}",
+        _dictated,
+    ),
+    rule(
         "announced code",
         DIGITS,
-        f'(?<={_CODE_WORDS}[为為是：:]?[“"]?{SP}){D}{{3,40}}(?:-{D}{{2,20}}){{0,4}}+{END}',
+        f'(?<={_CODE_WORDS}[为為是：:]?[“"]?{SP})'
+        f"(?:{D}{{1,4}}(?:-{D}{{1,6}}){{2,4}}+|{D}{{3,4}}(?:\\s{D}{{3,4}}){{1,5}}+|{D}{{3,40}}(?:-{D}{{2,20}}){{0,4}}+){END}",
         _dictated_in_groups,
     ),
 )
@@ -170,6 +184,22 @@ NAMED: tuple[Reading, ...] = (
         "(?:" + "|".join(f"{name}(?={SP}(?:{after}))" for name, after in _NAMES.items()) + ")",
         lambda match: digits(match[0], one="幺" if match[0] in _DICTATED_NAMES else "一"),
     ),
+    rule(
+        "address of a machine",
+        DIGITS,
+        f"(?<host>{D}{{1,3}}(?:\\.{D}{{1,3}}){{3}})(?::(?<port>{D}{{2,5}}))?+{END}",
+        lambda match: (
+            "点".join(digits(part) for part in match["host"].split("."))
+            + (f"冒号{digits(match['port'])}" if match["port"] else "")
+        ),
+    ),
+    rule(
+        "port",
+        DIGITS,
+        f"(?:(?<=端口[号號]?[是为為：:]{{0,2}}{SP}){D}{{2,5}}{END}|{D}{{3,5}}(?={SP}[号號]?端口))",
+        _one_by_one,
+    ),
+    rule("number before the hash key", DIGITS, f"{D}{{3,12}}(?=[#＃](?![\\w]))", _dictated),
     rule("status code", DIGITS, f"{_HTTP_BEFORE}[1-5]{D}{{2}}{END}", _one_by_one),
     rule("aeroplane", DIGITS, f"(?<=(?:波音|空客|空中客车|保时捷){SP}){D}{{3}}{END}", _one_by_one),
     rule(
@@ -251,6 +281,34 @@ def _read_model(match: Match) -> str:
         words += {"/": "、", "-": " ", "~": "到", ",": "，"}.get(separator, " ") + _model_number(part)
     return words
 
+
+# Trains, flights and parcels are dictated, models are not: G幺零二次, CA幺二三四; C919 is 九一九.
+_AIRLINES = "(?:CA|MU|CZ|HU|ZH|MF|SC|HO|FM|KN|JD|EU|GS|PN|TV|CX|KA|CI|BR|SQ|JL|NH|KE|OZ|LH|AF|EK|UA|3U|9C|8L)"
+_TRAINS = "(?:次|列车|列車|号列车|高铁|高鐵|动车|動車)"
+
+DICTATED_AFTER_LETTERS: tuple[Reading, ...] = (
+    rule(
+        "train",
+        DIGITS,
+        f"(?<=(?<![A-Za-z])[GDCZTKYS])(?:{D}{{1,4}}(?={SP}(?:[/／、和或与][GDCZTKYS]{D}{{1,4}}{SP})?{_TRAINS})"
+        f"|(?<=(?:车次|車次|列车|列車|高铁|高鐵|动车|動車|火车|火車|乘坐|搭乘|换乘|改乘|[坐乘])[是为為：:]?{SP}[GDCZTKYS]){D}{{1,4}}{END}(?!{SP}[路线線号號区區出口航]))",
+        _dictated,
+    ),
+    rule(
+        "flight",
+        DIGITS,
+        f"(?:(?<=(?<![A-Za-z0-9]){_AIRLINES}{SP})(?:{D}{{4}}|{D}{{3}}(?={SP}(?:次|航班|起飞|起飛)))"
+        f"|(?<=航班[号號]?[是为為：:]?{SP}[A-Z0-9]{{2}}{SP}){D}{{3,4}}){END}",
+        _dictated,
+    ),
+    rule(
+        "parcel",
+        DIGITS,
+        f"(?<=(?<![A-Za-z])[A-Za-z]{{1,6}})(?:(?<=[A-Z]{{2,4}}){D}{{8,20}}{END}"
+        f"|(?<={_CODE_WORDS}[是为為：:]?{SP}[A-Za-z]{{1,6}}){D}{{4,20}}{END})",
+        _dictated,
+    ),
+)
 
 MODELS: tuple[Reading, ...] = (
     rule(
@@ -423,7 +481,7 @@ LATIN_WORDS: tuple[Reading, ...] = (
 # --- Marks within addresses and names --------------------------------------------------------------------
 
 _PER_BEFORE = (
-    f"(?<={SIGNS}[0-9.,]{{1,12}}|[米克斤吨升元块角里公时時天年月次人位度卡]"
+    f"(?<={SIGNS}[0-9.,]{{1,12}}|{SIGNS}[-0-9.,~～至到]{{1,16}}[十百千]?[万萬亿億]|[米克斤吨升元块角里公时時天年月次人位度卡]"
     f"|[0-9]{SP}(?:kcal|kJ|kg|g|km|m|L|ml|h|s|GB|MB|kWh)|美元|欧元|英镑)"
 )
 _PATH_BEFORE = (
@@ -452,9 +510,18 @@ MARKS: tuple[Reading, ...] = (
     rule("per", "/／", f"{_PER_BEFORE}[/／](?={HAN}|㎡)", "每"),
     rule("slash in a path", "/", f"{_PATH_BEFORE}/(?=[\\w])", "斜杠"),
     rule("slash before a path", "/", "(?<![A-Za-z0-9/:<.])/(?=[a-z]{2}[A-Za-z0-9._-]{0,30}/)", "斜杠"),
+    rule("slash between sizes", "/／", f"(?<=[0-9]{SP}[KMGT]B)[/／](?={D})", "，"),
     rule("slash between words", "/／", "(?<=[A-Za-z0-9])[/／](?=[A-Za-z])|(?<=[A-Za-z])[/／](?=[0-9])", " "),
-    rule("slash between shares", "/／", "(?<=[%％℃])[/／](?=[-+−])", "，"),
-    rule("number sign", "#＃", f"(?<={D})[#＃](?={HAN})", "号"),
+    rule("slash between shares", "/／", f"(?<=[%％℃℉])[/／](?=[-+−]|{D}|{HAN})", "，"),
+    rule("star key", "*", f"[*](?={D}{{2,6}}[#＃])", "星号"),
+    rule("hash key behind a star", "#＃", f"(?<=[*]{D}{{2,20}})[#＃]", "井号"),
+    rule("number sign", "#＃", f"(?<={D})[#＃](?=(?!键|鍵){HAN})", "号"),
+    rule("hash key behind a number", "#＃", f"(?<={D})[#＃](?![\\w])", "井号"),
+    rule("hash key", "#＃", "[#＃](?=键|鍵)", "井号"),
+    rule("hash key by its name", "#＃", "[#＃](?=[号號])", "井"),
+    rule("sharp", "#", "(?<=(?<![A-Za-z])[CF])#", " sharp"),
+    rule("topic", "#＃", f"(?<![A-Za-z#])[#＃](?=[\\w])|(?<={HAN}|[。！？!?])[#＃](?!#)", ""),
+    rule("slash between dates", "/／", f"(?<=[月日号號年周])[/／](?={D}{{1,4}}[月日号號年周])", "，"),
     rule("and or", "/／", "(?<=和)[/／](?=或)", ""),
     rule("slash between hanzi", "/／", f"(?<={HAN})[/／](?={HAN})", "，"),
     rule("interpunct in a plate", "·•", f"(?<=[{_PROVINCES}][A-HJ-NP-Z])[·•](?=[A-Z0-9])", ""),

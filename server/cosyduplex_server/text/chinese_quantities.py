@@ -6,6 +6,7 @@ the two within longer numbers (十二个, 二百, 二点五). The traditional sm
 
 from __future__ import annotations
 
+from cosyduplex_server.text.chinese_arithmetic import read_plain
 from cosyduplex_server.text.chinese_numbers import (
     ascii_form,
     cardinal,
@@ -58,7 +59,7 @@ _NUMBERED = any_of(
     "年级 年級 年生 次元 次方 次函数 次函數 次型 分之 分法 分查找 分类 分類 分音符 人转 人轉 人世界 "
     "元一次 元二次 元论 元論 元函数 元函數 元运算 元方程 大爷 条杠 部制 房东 房東 战区 方面军 连长".split()
 )
-_FLOOR = f"(?<=(?:在|到|至|位于|住|去|上|往|负|負|地下){SP})"
+_FLOOR = f"(?<=(?:在|到|至|位于|住|去|上|往|负|負|地下|楼|樓|栋|棟|座|馆|館|厦|廈|心|场|場){SP})"
 
 ORDINAL: tuple[Reading, ...] = (
     # 第2、3名 numbers both.
@@ -76,6 +77,14 @@ ORDINAL: tuple[Reading, ...] = (
         _span,
     ),
     rule("two days of travel", "2２", f"[2２](?={SP}日[游遊])", "两"),
+    # 2 栋 counts houses, 2栋305 and 花园2栋 number one.
+    rule(
+        "building",
+        "2２",
+        f"[2２](?={SP}[栋棟幢座]{SP}(?:{D}|[一二三四五六七八九十]|[A-Za-z]|单元|單元|门|門))"
+        f"|(?<=(?:[号號园園苑府城村庄莊弄区區湾灣公寓厦廈]|在|住|到|去|位于){SP})[2２](?={SP}[栋棟幢](?!{SP}(?:楼|樓|房|别墅|大厦|大樓|建筑)))",
+        "二",
+    ),
     rule("floor", "2２", f"{_FLOOR}[2２](?={SP}[层層])", "二"),
 )
 
@@ -84,7 +93,37 @@ def _read_counted(match: Match) -> str:
     return _span(match, things=True)
 
 
+def _read_rest_of_price(match: Match) -> str:
+    jiao, fen = digits(match[0][0]), digits(match[0][1:])
+    return jiao if fen == "零" else jiao + fen
+
+
+_SMALLER = f"(?:(?![大小])[{_MEASURES}]|cm|mm|m(?![A-Za-z])|[.．])"
+
+# 小米14：3999元 is a name and a price, 步骤1：5分钟 a heading and a time; 比分3：2 is a ratio.
+LABELS: tuple[Reading, ...] = (
+    rule(
+        "number of a label",
+        DIGITS,
+        f"{D}{{1,4}}(?=：(?![0０]{D})(?:{NUM}(?:{TO}{NUM})?{SP}(?:(?![分秒时點点比])[{_MEASURES}%％℃°]|分[钟鐘]|{any_of(UNITS)}(?![A-Za-z]))"
+        f"|{D}{{4,12}}(?!{D})))",
+        lambda match: read_plain(match[0]),
+    ),
+)
+
 COUNTED: tuple[Reading, ...] = (
+    rule(
+        "height or hundredths",
+        DIGITS,
+        f"(?<=[0-9０-９]{SP}[米秒]){D}{{2}}{END}(?!{SP}{_SMALLER})",
+        lambda match: digits(match[0]),
+    ),
+    rule(
+        "rest of a price",
+        DIGITS,
+        f"(?<=[0-9０-９]{SP}[元块塊]){D}{{2}}{END}(?!{SP}{_SMALLER})",
+        _read_rest_of_price,
+    ),
     rule("discount", DIGITS, f"[1-9１-９]{POINT}?[1-9１-９](?={SP}折)", lambda match: digits(match[0])),
     rule("counted", DIGITS, f"{_RANGE}{_COUNTED}", _read_counted),
 )
@@ -121,6 +160,16 @@ def _read_coordinate(match: Match) -> str:
         words += f"{number(match['minutes'])}分"
     return words + (f"{number(match['seconds'])}秒" if match["seconds"] else "")
 
+
+# -8/2℃ in a forecast: a day's lowest and highest.
+DAILY_TEMPERATURES: tuple[Reading, ...] = (
+    rule(
+        "lowest and highest temperature",
+        DIGITS,
+        f"(?<first>{D}{{1,2}})(?<to>[/／])(?<minus>{MINUS})?(?<last>{D}{{1,2}}){SP}(?<scale>{_DEGREES})",
+        _read_temperature,
+    ),
+)
 
 SHARES: tuple[Reading, ...] = (
     rule(
@@ -168,7 +217,37 @@ def _read_measure(match: Match) -> str:
     return amount + unit + _per(match)
 
 
+def _read_length(match: Match) -> str:
+    parts = ((match["hours"], "小时"), (match["minutes"], "分钟"), (match["seconds"], "秒"))
+    return "".join(counted(value) + unit for value, unit in parts if value)
+
+
+def _read_unit(match: Match) -> str:
+    unit = _powered(match["length"], match["power"]) if match["length"] else UNITS[match["unit"]]
+    return unit + _per(match)
+
+
 MEASURES: tuple[Reading, ...] = (
+    rule(
+        "current",
+        DIGITS,
+        f"(?:(?<=电流[为是：:约达]{{0,2}}{SP})(?<first>{NUM})|(?<first>{D}{{1,4}}{POINT}{D}{{1,3}}))A(?![A-Za-z0-9])",
+        lambda match: f"{counted(match['first'])}安",
+    ),
+    rule(
+        "length of time in units",
+        DIGITS,
+        f"(?:(?<hours>{D}{{1,3}})h{SP})?(?<minutes>{D}{{1,3}})(?:min|m){SP}(?<seconds>{D}{{1,2}})s(?![A-Za-z0-9])"
+        f"|(?<hours>{D}{{1,3}})h{SP}(?<minutes>{D}{{1,2}})(?:min|m)(?![A-Za-z0-9])",
+        _read_length,
+    ),
+    # 体积（cm³）, 10³ cm³; a single letter there, （m）, may be anything.
+    rule(
+        "unit in brackets",
+        {unit[0] for unit in UNITS},
+        f"(?<=10[⁰¹²³⁴⁵⁶⁷⁸⁹]{{1,3}}{SP}){_UNIT}(?![A-Za-z0-9²³^/／])|(?<=[(（])(?!min[)）])(?:(?=[^/)）]{{2}}|./){_UNIT})(?:[/／]{_PER_UNIT})?(?=[)）])",
+        _read_unit,
+    ),
     rule(
         "mobile network",
         DIGITS,
@@ -243,7 +322,7 @@ MONEY: tuple[Reading, ...] = (
     rule(
         "price with an empty fen",
         DIGITS,
-        f"(?<yuan>{D}{{1,9}})[.．](?:[0０]{{2}}|(?<jiao>[1-9１-９])[0０])(?={SP}[元块塊美])",
+        f"(?<yuan>{D}{{1,3}}(?:,{D}{{3}})++|{D}{{1,9}}+)[.．](?:[0０]{{2}}|(?<jiao>[1-9１-９])[0０])(?={SP}[元块塊美])",
         lambda match: counted(match["yuan"]) + (f"点{digits(match['jiao'])}" if match["jiao"] else ""),
     ),
     rule(

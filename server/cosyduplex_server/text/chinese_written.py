@@ -53,7 +53,7 @@ def rule(name: str, first: Iterable[str], pattern: str, read: Callable[[Match], 
     if starts & DIGITS:
         pattern = f"(?<!{D})(?:{pattern})"
     said = (lambda _: read) if isinstance(read, str) else read
-    return Reading(name, starts, regex.compile(pattern), said)
+    return Reading(name, starts, pattern, said)
 
 
 def any_of(words: Iterable[str]) -> str:

@@ -14,10 +14,11 @@ from cosyduplex_server.text.english_money import MONEY
 from cosyduplex_server.text.english_names import NAMES
 from cosyduplex_server.text.english_quantities import NUMBERS, SIZES
 from cosyduplex_server.text.english_signs import SIGNS
-from cosyduplex_server.text.english_words import ABBREVIATIONS, BETWEEN_WORDS
+from cosyduplex_server.text.english_words import ABBREVIATIONS, BETWEEN_WORDS, KEYS
 from cosyduplex_server.text.reading import Reading
 
 READINGS: tuple[Reading, ...] = (
+    *KEYS,
     *ADDRESSES,
     *CODES,
     *CALENDAR,

@@ -100,7 +100,7 @@ _ADDRESSES = (
     reading(
         "e-mail address",
         LETTERS | DIGITS,
-        rf"{WORD_START}(?<!\w[.%+-])(?:mailto:)?(?P<name>[A-Za-z0-9][A-Za-z0-9._%+-]{{0,63}}+)"
+        rf"{WORD_START}(?<!\w[.%+-])(?:mailto:)?(?P<name>[A-Za-z0-9](?>[A-Za-z0-9_%+-]|\.(?!\.)){{0,63}})"
         rf"@(?P<host>[A-Za-z0-9-]{{1,63}}(?:\.[A-Za-z0-9-]{{1,63}}){{1,4}}){WORD_END}",
         _mail,
     ),

@@ -29,7 +29,7 @@ def reading(
     name: str, first: Iterable[str], pattern: str, read: Callable[[regex.Match[str]], str | None]
 ) -> Reading:
     """A reading from the source of its pattern."""
-    return Reading(name, frozenset(first), regex.compile(pattern), read)
+    return Reading(name, frozenset(first), pattern, read)
 
 
 def first_of(words: Iterable[str]) -> frozenset[str]:

@@ -135,6 +135,12 @@ _NAMES = (
         lambda match: " ".join(spell(char) if char.isdigit() else char for char in match[0]),
     ),
     reading(
+        "between businesses",
+        "BCDGMOP",
+        rf"{WORD_START}(?P<from>[BCDGMOP])2(?P<to>[BCGMOP]){WORD_END}",
+        lambda match: f"{match['from']} to {match['to']}",
+    ),
+    reading(
         "name with digits",
         LETTERS,
         rf"{_START}(?=[A-Za-z]{{1,40}}+(?:[-_][A-Za-z]{{1,40}}+){{0,5}}[-._]?[0-9])(?>[A-Za-z0-9]{{1,40}}){_REST}",

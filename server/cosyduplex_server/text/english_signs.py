@@ -117,14 +117,19 @@ SIGNS = (
         "comparison",
         first_of(_COMPARISONS),
         rf"(?<=[\w)\]%°²³] )(?<!\b(?:is|are|was|were|be|been) )(?P<sign>{_COMPARISON})(?= [-\w($√.−])"
-        rf"|(?<=\w)(?P<sign>[<>!]=)(?=[\w\"'.])"
+        rf"|(?<=\w)(?P<sign>[<>]=)(?=[\w\"'.])"
+        # Not behind a word: "Stop!" is certain to end there.
+        rf"|(?<=(?<![A-Za-z])\w)(?P<sign>!=)(?=[\w\"'.])"
         rf"|(?<=[0-9)\]%°²³]|(?<!\w)[A-Za-z])(?P<sign>{_COMPARISON})(?=[0-9($√.]|[A-Za-z](?!\w))",
         _comparison,
     ),
     reading(
+        "not equal, the mark being said", "=", r"(?<=\w!)=(?=[\w\"'.])", lambda match: " is not equal to"
+    ),
+    reading(
         "approximately",
         _APPROXIMATIONS,
-        r"(?<=[0-9)%°²³] ?|(?<!\w)\w ?)[≈~∼](?= ?[\w($√.−-])",
+        r"(?<=[0-9)%°²³] ?|(?<!\w)\w ?|\b[A-Z]{3} )[≈~∼](?= ?[\w($√.−-])",
         _between("is approximately"),
     ),
     reading(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import regex
 
@@ -138,7 +139,6 @@ _WORDS = {
     "n/a": "not applicable",
     "YoY": "year over year",
     "QoQ": "quarter over quarter",
-    "Ctrl": "Control",
 }
 _BEFORE_NUMBER = {
     "No": "number",
@@ -336,6 +336,22 @@ _ROMANS = (
 )
 
 ABBREVIATIONS = (*_ABBREVIATIONS, *_ROMANS)
+
+# --- Keys
+
+_KEYS = {"Ctrl": "Control", "Cmd": "Command", "Esc": "Escape", "Del": "Delete"}
+
+KEYS = (
+    replace(
+        reading(
+            "key",
+            first_of(_KEYS),
+            rf"{WORD_START}(?:Ctrl(?!\w)|{one_of(_KEYS)}(?= ?\+|(?<=\+ ?\w{{3}}){WORD_END}))",
+            lambda match: _KEYS[match[0]],
+        ),
+        in_any_language=True,
+    ),
+)
 
 # --- Signs between words
 

@@ -1,9 +1,9 @@
 """The reader of Markdown: what stands between words in it, and the HTML that models write into it.
 
 Look-ahead, in characters: a mark of emphasis the one behind it; a tag 400; a citation, a reference or an
-address in angle brackets 70 (400 for a URL there); an entity 10; a face of symbols 17; a formula as
-formulas.py says. The label of a link and inline code wait for nothing, which is why inline code is always
-read, however long it is.
+address in angle brackets 70 (400 for a URL there); a stage direction 18; an entity 10; a face of symbols 17;
+a formula as formulas.py says. Inline code, and the label of a link that begins as no stage direction does,
+wait for nothing, which is why inline code is always read, however long it is.
 """
 
 import html
@@ -108,7 +108,7 @@ class Markdown(Blocks):
             "～": self._tildes,
             "〜": self._tildes,
             "`": self._backticks,
-            "[": self._open_bracket,
+            "[": lambda: self._direction(self._open_bracket),
             "]": self._close_bracket,
             "!": self._exclamation,
             "<": self._angle,
@@ -119,9 +119,9 @@ class Markdown(Blocks):
             "$": self._dollar,
             "&": self._ampersand,
             "=": self._equals,
-            "(": self._paren,
-            "（": self._paren,
-            "【": self._source,
+            "(": lambda: self._direction(self._paren),
+            "（": lambda: self._direction(self._paren),
+            "【": lambda: self._direction(self._source),
             "◁": self._thought_token,
             "/": self._slash,
             ":": self._colon,

@@ -22,7 +22,19 @@ from cosyduplex_server.text.pronunciations import Pronunciations
 from cosyduplex_server.text.reading import LEFT_CONTEXT
 from cosyduplex_server.text.rulebook import NONE, WAIT, Rulebook
 from cosyduplex_server.text.runs import Run, spread, would_merge
-from cosyduplex_server.text.scripts import Script, script_after, script_asked_for, script_at, script_of
+from cosyduplex_server.text.scripts import (
+    Script,
+    list_number_of,
+    script_after,
+    script_asked_for,
+    script_at,
+    script_of,
+    turns_chinese,
+    turns_english,
+)
+
+# What finding out about a place costs beside its rules, where one rule costs 1.
+_WORK_OF_PLACE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +64,7 @@ class Normaliser:
     Args:
         rulebook: The readings; None reads nothing but the pronunciations.
         language: Of the text; "auto" to judge each expression by the letters next to it.
+        voice_language: Of the voice, for an expression without letters near; "" is English.
         pronunciations: What to say for a word or phrase; said as it is.
     """
 
@@ -60,6 +73,7 @@ class Normaliser:
         rulebook: Rulebook | None,
         *,
         language: str = "auto",
+        voice_language: str = "",
         pronunciations: Mapping[str, str] | None = None,
     ) -> None:
         self._rulebook = rulebook
@@ -69,12 +83,15 @@ class Normaliser:
             firsts |= self._pronunciations.firsts
         self._candidate = _candidates(firsts) if firsts else None
         self._asked = script_asked_for(language)
+        spoken = script_asked_for(voice_language)
+        self._otherwise: Script = "en" if spoken is None else spoken
         self._text = ""  # what is held, after what stood before it
         self._at = 0  # where it begins
         self._offsets: list[int] = []  # of what is held
         self._offset_before = -1  # of the character before it
         self._script: Script | None = None  # of the last letter before `_judged_to`
         self._judged_to = 0
+        self._list_script: Script | None = None  # of the numbers of the last list
         self._last_said = ""  # the last character of a replacement that nothing has been copied after
         self._parts: list[str] = []
         self._part_offsets: list[int] = []
@@ -94,7 +111,7 @@ class Normaliser:
 
     @property
     def work(self) -> int:
-        """Rules tried so far: what the time goes into, beside the text's length."""
+        """Rules tried so far, and as much for other work: what takes the time, beside the text's length."""
         return self._work
 
     def read(self, run: Run, *, final: bool, max_work: float = math.inf) -> SpokenRun:
@@ -209,16 +226,36 @@ class Normaliser:
     # --- What is read at a place: an end and words, NONE or WAIT
 
     def _judge(self, at: int, final: bool) -> tuple[int, str]:
-        self._work += 1
+        self._work += _WORK_OF_PLACE
         if self._pronunciations is not None:
             judged = self._pronunciations.judge(self._text, at, final=final)
             if judged[0] != NONE:
                 return judged
         if self._rulebook is None:
             return NONE, ""
-        script = self._script_at(at, final)
+        if self._asked is not None:
+            return self._judge_as(self._asked, at, final)
+        self._note_script(at)
+        list_number = list_number_of(self._text, at, final=final)
+        if list_number is None:
+            return WAIT, ""
+        script, is_firm = self._script_at(at, list_number, final)
         if script is None:
             return WAIT, ""
+        judged = self._judge_as(script if is_firm else "en", at, final)
+        if not is_firm and judged[0] > NONE:
+            judged, script = self._judge_by_what_follows(at, judged, script, final)
+        elif not is_firm and script == "zh" and judged[0] == NONE:
+            judged = self._judge_as(script, at, final)
+        if judged[0] > NONE:
+            if list_number == "1":
+                self._list_script = script
+            if script == "zh":  # its letters are no English ones: the g of 盐5g
+                self._script, self._judged_to = script, judged[0]
+        return judged
+
+    def _judge_as(self, script: Script, at: int, final: bool) -> tuple[int, str]:
+        assert self._rulebook is not None
         rules = self._rulebook.at(self._text[at], script)
         if rules is None:
             return NONE, ""
@@ -227,12 +264,31 @@ class Normaliser:
         self._work += rules.num_trials - trials_before
         return judged
 
-    def _script_at(self, at: int, final: bool) -> Script | None:
-        if self._asked is not None:
-            return self._asked
-        self._note_script(at)
+    def _judge_by_what_follows(
+        self, at: int, in_english: tuple[int, str], script: Script, final: bool
+    ) -> tuple[tuple[int, str], Script]:
+        """The reading in English or one in Chinese: as `script` has it, unless what follows denies it."""
+        end = in_english[0]
+        self._work += _WORK_OF_PLACE
+        turns = (
+            turns_chinese(self._text, at, end, final=final)
+            if script == "en"
+            else turns_english(self._text, end, final=final)
+        )
+        if turns is None:
+            return (WAIT, ""), script
+        if (script == "en") != turns:
+            return in_english, "en"
+        in_chinese = self._judge_as("zh", at, final)
+        return (in_english, "en") if in_chinese[0] == NONE else (in_chinese, "zh")
+
+    def _script_at(self, at: int, list_number: str, final: bool) -> tuple[Script | None, bool]:
+        """The script of what stands at `at`, None while open; and whether what follows cannot change it."""
+        if list_number not in ("", "1") and self._list_script is not None:
+            return self._list_script, self._list_script != "en"
         if self._script is None:
-            return script_after(self._text, at, final=final)
+            script = script_after(self._text, at, final=final, otherwise=self._otherwise)
+            return script, script != "en"
         return script_at(self._text, at, self._script)
 
     def _note_script(self, to: int) -> None:

@@ -3,12 +3,36 @@
 import re
 from collections.abc import Callable
 
-from cosyduplex_server.text.runs import Language, Run, last_language, would_merge
+import regex
+
+from cosyduplex_server.text.marks import must_part
+from cosyduplex_server.text.runs import Language, Run, last_language
 
 # Control tokens of language models: never spoken, in either markup.
 _CONTROL_TOKEN = re.compile(r"<[|｜][^\n|｜<>]{0,64}[|｜]>")
 _CONTROL_TOKEN_BEGUN = re.compile(r"<(?:[|｜](?:[^\n|｜<>]{0,64}[|｜]?)?)?\Z")
-_MARK = re.compile("[<|｜]")
+_MARK = re.compile(r"[<|｜\[(（【]")
+# What models of speech make a sound for and others write as a play does: [laughter], (sighs), （笑）.
+_SOUNDS = (
+    "laugh|laughs|laughing|laughter|soft laugh|chuckles?|chuckling|giggles?|giggling"
+    "|sigh|sighs|sighing|gasps?|gasping"
+    "|cough|coughs|coughing|sob|sobs|sobbing|sniff|sniffs|sniffles|yawns?|yawning|groans?|groaning"
+    "|whispers?|whispering|clears throat|clearing throat|throat clearing|inhales?|exhales?"
+)
+_BRACKETED_SOUNDS = (
+    "breath|quick_breath|breathing|deep breath|noise|clucking|accent|hissing|lipsmack|mn|vocalized-noise"
+    "|pause|long pause|short pause|silence|beat|music|applause|cheering|crying|cries"
+    "|laughs softly|smiles?|smiling"
+)
+_HAN_SOUNDS = (
+    "笑|大笑|微笑|苦笑|轻笑|笑声|偷笑|叹气|歎氣|叹息|咳嗽|清嗓子|停顿|停頓"
+    "|沉默|掌声|掌聲|哭泣|哽咽|吸气|呼气|深呼吸|打哈欠"
+)
+_DIRECTION = regex.compile(
+    rf"\[(?:{_SOUNDS}|{_BRACKETED_SOUNDS}|{_HAN_SOUNDS}|音乐|音樂|哭|小声)\](?!\()|\((?:{_SOUNDS}|{_HAN_SOUNDS})\)"
+    rf"|（(?:{_HAN_SOUNDS})）|【(?:{_HAN_SOUNDS})】",
+    regex.IGNORECASE,
+)
 _SAID_CHARS = 32
 
 
@@ -94,7 +118,11 @@ class PlainText:
         end = mark.start() if mark else len(self._text)
         if end > self._at:
             return self._speak(end)
-        return self._angle() if self._text[self._at] == "<" else self._bar()
+        if self._text[self._at] == "<":
+            return self._angle()
+        if self._text[self._at] in "|｜":
+            return self._bar()
+        return self._direction(lambda: self._speak(self._at + 1))
 
     def _angle(self) -> bool:
         return self._control_token() or self._literal_unless(_CONTROL_TOKEN_BEGUN)
@@ -102,6 +130,16 @@ class PlainText:
     def _control_token(self) -> bool:
         token = _CONTROL_TOKEN.match(self._text, self._at)
         return token is not None and self._leave_gap(token.end())
+
+    def _direction(self, otherwise: Callable[[], bool]) -> bool:
+        """Leaves a stage direction out: [laughter], (sighs), （笑）."""
+        found = _DIRECTION.match(self._text, self._at, partial=True)
+        if found is None:
+            return otherwise()
+        may_be_label = self._text[self._at] == "[" and found.end() == len(self._text)
+        if (found.partial or may_be_label) and not self._final:
+            return False
+        return otherwise() if found.partial else self._leave_gap(found.end())
 
     def _literal_unless(self, begun: re.Pattern[str]) -> bool:
         if not self._final and begun.match(self._text, self._at):
@@ -138,7 +176,7 @@ class PlainText:
 
     def _join(self, piece: str) -> None:
         """Keeps apart two words that a removed thing stood between."""
-        if self._gap is not None and would_merge(self._spoken, piece[0]):
+        if self._gap is not None and must_part(self._spoken, piece[0]):
             self._emit(" ", [self._gap])
         self._gap = None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import cached_property
 
 import regex
 
@@ -22,6 +23,9 @@ _REMEMBERED_CHARS = 5
 _MOST_REMEMBERED = 1 << 11
 _TRIALS_TO_REMEMBER = 3  # what finding out about one rule costs
 
+# A pattern that runs on, as on 256 letters and digits without a space, takes several times as long.
+_CHARS_PER_WORK = 32
+
 _ESCAPED_CHAR = re.compile(r"\\x([0-9a-fA-F]{2})|\\u([0-9a-fA-F]{4})|\\U([0-9a-fA-F]{8})")
 _ANY_KIND = "0a A一\n"
 _COMMON_HAN = re.compile("[\u4e00-\u9fa5]")
@@ -32,13 +36,28 @@ class _Rule:
     """A reading, and what its pattern can tell of text that has not all come."""
 
     def __init__(self, reading: Reading) -> None:
-        self.pattern = reading.pattern
+        self._reading = reading
         self.read = reading.read
-        source = self.pattern.pattern
+
+    @cached_property
+    def chars(self) -> str:
+        """At least one character of each kind that the pattern tells apart."""
+        source = self._reading.source
         escaped = (chr(int(next(filter(None, code.groups())), 16)) for code in _ESCAPED_CHAR.finditer(source))
-        # At least one character of each kind that the pattern tells apart.
-        self.chars = "".join(dict.fromkeys((*_ANY_KIND, *escaped, *source)))
-        self._blind = _without_lookbehind(self.pattern)
+        return "".join(dict.fromkeys((*_ANY_KIND, *escaped, *source)))
+
+    @cached_property
+    def pattern(self) -> regex.Pattern[str]:
+        return self._reading.pattern
+
+    @cached_property
+    def _blind(self) -> regex.Pattern[str] | None:
+        return _without_lookbehind(self.pattern)
+
+    def warm(self) -> None:
+        """Compiles what it needs."""
+        self.may_begin_with("0")
+        assert self.chars
 
     def may_begin_with(self, prefix: str) -> bool:
         """False when no text that begins with `prefix` is read so, whatever stands before it."""
@@ -94,14 +113,18 @@ class Rules:
     """What may begin with one character, the first that applies winning.
 
     Attributes:
-        num_trials: Rules tried so far, and as much for other work.
+        num_trials: Rules tried so far, and as much for long texts and other work.
     """
 
     def __init__(self, rules: Sequence[_Rule]) -> None:
         self.num_trials = 0
         self._rules = tuple(rules)
-        self._named = frozenset[str]().union(*(rule.chars for rule in rules))
         self._remembered: dict[str, tuple[_Rule, ...]] = {}
+
+    def warm(self) -> None:
+        """Compiles the patterns."""
+        for rule in self._rules:
+            rule.warm()
 
     def judge(self, text: str, at: int, *, final: bool) -> tuple[int, str]:
         """How what stands at `at` is read.
@@ -117,14 +140,15 @@ class Rules:
         end = min(len(text), at + LONGEST_EXPRESSION)
         is_cut = end < len(text)
         undecided = not (final or is_cut)
+        work_of_trial = 1 + (end - at) // _CHARS_PER_WORK
         beginning = text[at : min(at + _REMEMBERED_CHARS, end)]
         for rule in self._that_may_begin_with(beginning if beginning.isascii() else self._kind(beginning)):
-            self.num_trials += 1
+            self.num_trials += work_of_trial
             match = rule.pattern.match(text, at, end, partial=undecided)
             if match is None:
                 continue
             if undecided and match.end() == end and not match.partial:
-                self.num_trials += len(rule.chars)
+                self.num_trials += 2 * len(rule.chars)
             if undecided and (match.partial or not rule.is_certain(text, at, match)):
                 return WAIT, ""
             words = rule.read(match)
@@ -133,6 +157,10 @@ class Rules:
                     break
                 return match.end(), words
         return NONE, ""
+
+    @cached_property
+    def _named(self) -> frozenset[str]:
+        return frozenset[str]().union(*(rule.chars for rule in self._rules))
 
     def _kind(self, beginning: str) -> str:
         """What begins in the same way for every pattern."""
@@ -158,6 +186,9 @@ class Rulebook:
     def __init__(self, *, english: tuple[Reading, ...], chinese: tuple[Reading, ...]) -> None:
         self._rules: dict[Script, dict[str, Rules]] = {"en": {}, "zh": {}, "": {}}
         english_rules = [(reading.first, _Rule(reading)) for reading in english]
+        anywhere = [
+            rule for rule, reading in zip(english_rules, english, strict=True) if reading.in_any_language
+        ]
         chinese_rules = [(reading.first, _Rule(reading)) for reading in chinese]
         made: dict[tuple[_Rule, ...], Rules] = {}
         for char in frozenset[str]().union(*(first for first, _ in (*english_rules, *chinese_rules))):
@@ -167,7 +198,9 @@ class Rulebook:
             # it; what begins with a Chinese character is Chinese anywhere.
             script = script_of(char)
             if script == "en":
-                in_chinese += in_english
+                in_chinese = (
+                    tuple(rule for first, rule in anywhere if char in first) + in_chinese + in_english
+                )
             elif script == "zh":
                 in_english = in_chinese
             scripts: tuple[tuple[Script, tuple[_Rule, ...]], ...] = (("en", in_english), ("zh", in_chinese))
@@ -175,6 +208,12 @@ class Rulebook:
                 if rules:
                     self._rules[of_script][char] = made.get(rules) or made.setdefault(rules, Rules(rules))
         self.firsts = frozenset(self._rules["en"]) | frozenset(self._rules["zh"])
+
+    def warm(self) -> None:
+        """Compiles all patterns: half a second of work that is else done when each is first needed."""
+        for of_script in self._rules.values():
+            for rules in of_script.values():
+                rules.warm()
 
     def at(self, char: str, script: Script) -> Rules | None:
         """The rules for what begins with `char` in text of this script."""

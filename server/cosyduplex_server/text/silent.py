@@ -1,14 +1,20 @@
 """What has no sound in any markup: control and invisible characters, pictures; and emoji, named on request.
 
-Look-ahead: while emoji are dropped, only a digit waits that may become a keycap. Where they are named, an
-emoji waits for the character after it (its skin, what it is joined to: 28 code points at most), and one
-before the first letter of a text for that letter, 16 characters at most: the letter tells the language.
+Some of what is drawn is read in either case: a digit on a keycap, which numbers the line that it begins, and
+the stars of a rating. Letters and digits of full width become ordinary ones.
+
+Look-ahead: a digit waits that may become a keycap, the colour of a terminal for its end (26 characters at
+most), drawn stars for the last of them (10 at most), a full-width comma behind a digit for the next
+character. Where emoji are named, one waits for the character after it (its skin, what it is joined to: 28
+code points at most). A rating or a named emoji before the first letter of a text waits for that letter, 16
+characters at most: the letter tells the language.
 """
 
 import re
 from collections.abc import Sequence
 
 from cosyduplex_server.text.emoji import emoji_name
+from cosyduplex_server.text.marks import must_part
 from cosyduplex_server.text.runs import (
     Language,
     Run,
@@ -31,11 +37,34 @@ _PICTURES = (
     "\ue000-\uf8ff\U0001f000-\U0001f0ff\U0001f10d-\U0001faff\U000f0000-\U0010ffff"
 )
 _KEYCAP = "[0-9#*]\ufe0f?\u20e3"
-_SILENT = re.compile(f"({_KEYCAP}|[{_PICTURES}]+)|[{_INVISIBLE}]+")
+_NUMBERED_KEYCAP = "[0-9]\ufe0f?\u20e3|\U0001f51f"
+_FULL_STARS, _EMPTY_STARS = "★⭐🌟✭✮", "☆✩"
+_STARS = f"[{_FULL_STARS}{_EMPTY_STARS}]\ufe0f?"
+_MOST_STARS = 10
+# What colours the text of a terminal.
+_ESCAPE = "\x1b\\[[0-9;:?]{0,24}[A-Za-z]"
+_SILENT = re.compile(
+    f"(?P<number>{_NUMBERED_KEYCAP})|(?P<stars>(?:{_STARS}){{1,{_MOST_STARS}}})"
+    f"|(?P<pictures>{_KEYCAP}|(?:(?!{_STARS}|\U0001f51f)[{_PICTURES}])+)|(?:{_ESCAPE}|[{_INVISIBLE}])+"
+)
 _INVISIBLE_CHAR = re.compile(f"[{_INVISIBLE}]")
 _PICTURE = re.compile(f"[{_PICTURES}]")
 _LINE_BREAKS = re.compile("[\r\x0b\x0c\x85\u2028\u2029]")
-_MAY_BE_KEYCAP = re.compile("[0-9#*]\ufe0f?\\Z")
+# What may go on as a keycap or as the colour of a terminal.
+_UNDECIDED = re.compile("(?:[0-9#*]\ufe0f?|\x1b(?:\\[[0-9;:?]{0,24})?)\\Z")
+_UNDECIDED_CHARS = 26
+_RATED = re.compile(
+    "[:：][ \u00a0]?\\Z|(?:指数|指數|评分|評分|评级|星级|推荐度|难度|[Rr]ating|[Rr]ated) ?\\Z"
+)
+_LAST_CHARS = 12
+# Letters and digits of full width, and the comma between such digits.
+_WIDE = re.compile("[０-９Ａ-Ｚａ-ｚ]")
+_WIDE_COMMA = re.compile("(?<=[０-９])，(?=[０-９])")
+_NARROW = {
+    wide: wide - 0xFEE0 for wide in (*range(0xFF10, 0xFF1A), *range(0xFF21, 0xFF3B), *range(0xFF41, 0xFF5B))
+}
+_WIDE_DIGITS = frozenset("０１２３４５６７８９")
+_BEFORE_WORDS = " \t\u00a0\u3000*#>-_"
 
 # A cell that is only one of these says yes or no: `Markdown` reads them, elsewhere they are silent there.
 YES_MARKS = "✅✔✓☑"
@@ -77,12 +106,17 @@ class SilentFilter:
 
     Args:
         keep_verdicts: Leave ✅ and ❌ for the reader of tables.
+        language: Of the words it adds; None: of the nearest letter.
     """
 
-    def __init__(self, *, keep_verdicts: bool) -> None:
+    def __init__(self, *, keep_verdicts: bool, language: Language | None = None) -> None:
         self._keep_verdicts = keep_verdicts
+        self._fixed = language
+        self._letters: Language | None = None  # what the last letter is read as
         self._held = ""
         self._last = ""
+        self._kept = ""  # the last characters kept, as they were written
+        self._before_words = True  # nothing but blanks and marks of Markdown in this line
         self._gap: int | None = None
         self._after_return = False
         self._token_chars: int | None = None  # read of a citation token
@@ -100,11 +134,17 @@ class SilentFilter:
         if self._held:
             start -= len(self._held)
             text = self._held + text
-        keycap = None if final else _MAY_BE_KEYCAP.search(text[-2:])
-        stop = len(text) - len(keycap[0]) if keycap else len(text)
+        stop = len(text) - (0 if final else self._undecided_chars(text))
         self._parts, self._offsets = [], []
         self._held = text[self._pass_over(text, stop, start, final) :]
         return Run("".join(self._parts), self._offsets)
+
+    def _undecided_chars(self, text: str) -> int:
+        """How many of the last characters may be part of something that has not all come."""
+        if text.endswith("，"):
+            return int((self._kept + text)[-2:-1] in _WIDE_DIGITS)
+        undecided = _UNDECIDED.search(text[-_UNDECIDED_CHARS:])
+        return len(undecided[0]) if undecided else 0
 
     def _one_break_for_two(self, text: str) -> str:
         # "\r\n" is one line break; the second character goes without a change of offsets.
@@ -120,12 +160,54 @@ class SilentFilter:
         while silent := _SILENT.search(text, at, stop):
             self._keep(text[at : silent.start()], start + at)
             at = silent.end()
-            if silent[1]:
+            certain = True
+            if silent["number"]:
+                self._number(silent["number"], start + silent.start())
+            elif silent["stars"]:
+                at, certain = self._stars(silent, text, start, final)
+            elif silent["pictures"]:
                 at, certain = self._pictures(silent, text, start, final)
-                if not certain:
-                    return at
+            if not certain:
+                return at
         self._keep(text[at:stop], start + at)
         return max(at, stop)
+
+    def _number(self, keycap: str, offset: int) -> None:
+        """Says the number of a keycap, with the full stop of a list's number where it begins a line."""
+        number = keycap[0] if keycap[0].isdigit() else "10"
+        words = number + ". " if self._before_words else number
+        self._before_words = False
+        offsets = range(offset, offset + len(keycap))
+        self._say(words, spread(len(words), list(offsets)))
+        self._leave_gap(offsets[-1])
+
+    def _stars(self, stars: re.Match[str], text: str, start: int, final: bool) -> tuple[int, bool]:
+        """Says how many of the stars of a rating are full: "4 star", "4星"; others are pictures."""
+        at, end = stars.span()
+        drawn = stars[0].replace("\ufe0f", "")
+        if end == len(text) and len(drawn) < _MOST_STARS and not final:
+            return at, False
+        full = len(drawn.rstrip(_EMPTY_STARS))
+        after_label = _RATED.search(self._kept) is not None
+        in_order = full and not set(drawn[:full]) & set(_EMPTY_STARS)
+        if not in_order or (full == len(drawn) and not after_label and drawn != "★★★★★"):
+            return self._pictures(stars, text, start, final)
+        language = self._language(text, end, final)
+        if language is None:
+            return at, False
+        words = f"{full}星"
+        if language == "en":
+            words = f"{full} stars" if after_label and full > 1 else f"{full} star"
+        if would_merge(self._last, words[0]):
+            words = " " + words
+        self._say(words, spread(len(words), list(range(start + at, start + end))))
+        self._leave_gap(start + end - 1)
+        return end, True
+
+    def _language(self, text: str, end: int, final: bool) -> Language | None:
+        """Of the nearest letter before `end`, else of one soon after; None when it has not come yet."""
+        known = self._fixed or self._letters or first_language(text[end : end + _LANGUAGE_LOOKAHEAD])
+        return known or ("en" if final or len(text) - end >= _LANGUAGE_LOOKAHEAD else None)
 
     def _pictures(self, pictures: re.Match[str], text: str, start: int, final: bool) -> tuple[int, bool]:
         """Passes pictures: how far, and False when the character after the text may change the next one."""
@@ -160,10 +242,20 @@ class SilentFilter:
     def _keep(self, text: str, start: int) -> None:
         if not text:
             return
-        if self._gap is not None and would_merge(self._last, text[0]):
+        self._letters = last_language(text) or self._letters
+        before, self._kept = self._kept, (self._kept + text)[-_LAST_CHARS:]
+        text = _LINE_BREAKS.sub("\n", text)
+        line_at = text.rfind("\n") + 1
+        self._before_words = (self._before_words or line_at > 0) and not text[line_at:].strip(_BEFORE_WORDS)
+        if _WIDE.search(text) or "，" in text:
+            text = _WIDE_COMMA.sub(",", before[-1:] + text)[len(before[-1:]) :].translate(_NARROW)
+        self._say(text, range(start, start + len(text)))
+
+    def _say(self, text: str, offsets: Sequence[int]) -> None:
+        if self._gap is not None and must_part(self._last, text[0]):
             self._emit(" ", [self._gap])
         self._gap = None
-        self._emit(_LINE_BREAKS.sub("\n", text), range(start, start + len(text)))
+        self._emit(text, offsets)
 
     def _emit(self, text: str, offsets: Sequence[int]) -> None:
         self._parts.append(text)
@@ -175,9 +267,7 @@ class NamingFilter(SilentFilter):
     """Says the names of emoji in place of dropping them, once where one is repeated."""
 
     def __init__(self, language: Language | None) -> None:
-        super().__init__(keep_verdicts=False)
-        self._fixed = language
-        self._letters: Language | None = None  # what the last letter is read as
+        super().__init__(keep_verdicts=False, language=language)
         self._named = ""  # the name that only blanks have been kept after
         self._break = ""  # what stands between it and a word
         self._blank_at: int | None = None  # of the first blank after it
@@ -204,10 +294,10 @@ class NamingFilter(SilentFilter):
             at = end
         return at, True
 
-    def _language(self, text: str, end: int, final: bool) -> Language | None:
-        """Of the nearest letter before the emoji, else of one soon after; None when it has not come yet."""
-        known = self._fixed or self._letters or first_language(text[end : end + _LANGUAGE_LOOKAHEAD])
-        return known or ("en" if final or len(text) - end >= _LANGUAGE_LOOKAHEAD else None)
+    def _say(self, text: str, offsets: Sequence[int]) -> None:
+        if self._named:
+            self._end_name(text[0], offsets[0])
+        super()._say(text, offsets)
 
     def _name(self, name: str, language: Language, offsets: list[int]) -> None:
         pause, stop = _BREAKS[language]
@@ -222,7 +312,6 @@ class NamingFilter(SilentFilter):
         self._named, self._break, self._visible = name, stop if ended else pause, name[-1]
 
     def _keep(self, text: str, start: int) -> None:
-        self._letters = last_language(text) or self._letters
         if self._named:
             blank = _BLANK.match(text)
             assert blank is not None
@@ -230,8 +319,6 @@ class NamingFilter(SilentFilter):
                 self._blank_at = start
             text = text[blank.end() :]
             start += blank.end()
-            if text:
-                self._end_name(text[0], start)
         visible = text.rstrip(_BLANKS)
         if visible:
             self._visible = visible[-1]

@@ -45,7 +45,11 @@ class Speakable:
     ) -> None:
         known = known_language(language)
         is_markdown = markup == "markdown"
-        self._filter = NamingFilter(known) if emoji == "name" else SilentFilter(keep_verdicts=is_markdown)
+        self._filter = (
+            NamingFilter(known)
+            if emoji == "name"
+            else SilentFilter(keep_verdicts=is_markdown, language=known)
+        )
         self._reader = Markdown(known, code=code, tables=tables) if is_markdown else PlainText(known)
 
     def held_from(self, read_to: int) -> int:

@@ -43,6 +43,7 @@ class Table:
     row: int = 0
     column: int = field(default=0, init=False)
     in_row: bool = field(default=False, init=False)  # a border has been seen in this line
+    chinese_name: bool = field(default=False, init=False)  # its first cell is
 
     def border(self, *, leads: bool) -> None:
         """Passes a border; `leads` when nothing stood before it in the line."""
@@ -54,6 +55,12 @@ class Table:
         self.row += self.in_row
         self.column = 0
         self.in_row = False
+        self.chinese_name = False
+
+    @property
+    def is_chinese(self) -> bool:
+        """Its rows have the punctuation of Chinese: one of its headers is."""
+        return any(CJK_CHAR.search(header) for header in self.headers)
 
     @property
     def header(self) -> str:
@@ -62,11 +69,13 @@ class Table:
         return header if self.row == 0 or len(header) <= _SHORT_HEADER_CHARS else ""
 
 
-def introduce(header: str) -> str:
+def introduce(header: str, *, chinese: bool) -> str:
     """The header of a cell before the cell: "Age: ", "年龄："."""
     if not header:
         return ""
-    return f"{header}：" if CJK_CHAR.match(header[-1]) else f"{header}: "
+    if chinese and header[-1].isdigit():  # "iPhone 15：5" would be a ratio
+        return f"{header}，"
+    return f"{header}：" if chinese else f"{header}: "
 
 
 def cells_of(line: str) -> list[str]:
