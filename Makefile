@@ -12,6 +12,10 @@ RUN_READY := $(VENV)/.run-ready
 DEV_READY := $(VENV)/.dev-ready
 CLIENTS := .venv-clients
 CLIENTS_READY := $(CLIENTS)/.ready
+VENDORS := .venv-clients-vendors
+VENDORS_READY := $(VENDORS)/.ready
+VENDORS_LOCK := tests/clients/locks/vendors
+DOORS := build/doors.json
 OPUS_READY := $(VENV)/.libopus-looked-for
 
 # The environment variable, unlike pip's option, holds for the tools that build a package as well.
@@ -25,7 +29,8 @@ apt = [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup run test test-clients soak lint format proto lock clean
+.PHONY: help setup run test test-clients test-browser test-vendors door-matrix soak lint format proto lock \
+	lock-clients clean
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,9 +42,20 @@ test: lint $(OPUS_READY) ## Everything that must pass: lint, types, tests
 	@echo "== pytest"
 	@$(BIN)/pytest -q $(PYTEST_ARGS)
 
-test-clients: $(CLIENTS_READY) $(OPUS_READY) ## The demo page in a real browser, in an environment of its own
+test-clients: test-browser test-vendors ## Real clients: a browser and the vendors' SDKs
+
+test-browser: $(CLIENTS_READY) $(OPUS_READY) ## The demo page in a real browser, in an environment of its own
 	@echo "== pytest, with Chromium"
 	@$(CLIENTS)/bin/pytest -q $(PYTEST_ARGS) tests/browser
+
+test-vendors: $(VENDORS_READY) $(RUN_READY) $(OPUS_READY) ## Unmodified vendor SDKs, in an environment of their own
+	@echo "== pytest, with the vendors' SDKs"
+	@$(VENDORS)/bin/pytest -q $(PYTEST_ARGS) --doors=$(DOORS) tests/clients
+	@$(VENDORS)/bin/python tests/clients/matrix.py check $(DOORS)
+
+door-matrix: $(VENDORS_READY) $(RUN_READY) $(OPUS_READY) ## Write docs/doors-matrix.md from a run of the tests
+	@$(VENDORS)/bin/pytest -q $(PYTEST_ARGS) --doors=$(DOORS) tests/clients; test $$? -le 1
+	@$(VENDORS)/bin/python tests/clients/matrix.py write $(DOORS)
 
 soak: $(DEV_READY) $(OPUS_READY) ## The campaigns at full size: half an hour
 	@$(BIN)/pytest -q -m soak
@@ -57,9 +73,11 @@ format: $(DEV_READY) ## Put the code into shape
 
 setup: $(DEV_READY) $(OPUS_READY) ## Install everything for development, and start nothing
 
-proto: $(DEV_READY) ## Generate the engine link's stubs from worker.proto
+proto: $(DEV_READY) ## Generate the stubs of the engine link and the gRPC doors
 	@$(BIN)/python -m grpc_tools.protoc -I server --python_out=server --pyi_out=server \
 		--grpc_python_out=server server/cosyduplex_server/engine/link/worker.proto
+	@$(BIN)/python -m grpc_tools.protoc -I bridges --python_out=bridges --pyi_out=bridges \
+		--grpc_python_out=bridges bridges/cosyduplex_bridges/grpc_stubs/*.proto
 
 lock: $(PYTHON_READY) ## Bring constraints.txt to the newest versions that pyproject.toml allows
 	@rm -rf build/lock && $(BIN)/python -m venv build/lock
@@ -69,8 +87,16 @@ lock: $(PYTHON_READY) ## Bring constraints.txt to the newest versions that pypro
 		--exclude pip --exclude-editable; } > build/lock/constraints.txt
 	@mv build/lock/constraints.txt constraints.txt && rm -rf build/lock
 
+lock-clients: $(PYTHON_READY) ## Bring the lock file of the vendors' SDKs to the newest versions that vendors.in allows
+	@rm -rf build/lock-clients && $(BIN)/python -m venv build/lock-clients
+	@PIP_CONSTRAINT= build/lock-clients/bin/python -m pip install --quiet -r $(VENDORS_LOCK).in
+	@{ echo "# Every package of $(VENDORS), from vendors.in. To refresh: \`make lock-clients\`, then \`make test-clients\`."; \
+		PIP_CONSTRAINT= build/lock-clients/bin/python -m pip freeze --all --exclude pip; } > build/lock-clients/lock.txt
+	@mv build/lock-clients/lock.txt $(VENDORS_LOCK).txt && rm -rf build/lock-clients
+
 clean: ## Remove whatever was installed or built here
-	@rm -rf $(VENV) $(CLIENTS) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(VENV) $(CLIENTS) $(VENDORS) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache \
+		tests/clients/.pytest_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- set-up
@@ -85,7 +111,7 @@ $(PYTHON_READY):
 
 $(RUN_READY): $(PYTHON_READY) pyproject.toml constraints.txt
 	@echo "Installing into $(VENV) (once) ..."
-	@$(BIN)/python -m pip install --quiet -e '.[server,voice]'
+	@$(BIN)/python -m pip install --quiet -e '.[server,voice,bridges]'
 	@touch $@
 
 $(DEV_READY): $(PYTHON_READY) pyproject.toml constraints.txt
@@ -98,9 +124,17 @@ $(DEV_READY): $(PYTHON_READY) pyproject.toml constraints.txt
 $(CLIENTS_READY): $(PYTHON_READY) pyproject.toml constraints.txt
 	@echo "Installing into $(CLIENTS) for tests with real clients (once) ..."
 	@$(PYTHON) -m venv $(CLIENTS)
-	@$(CLIENTS)/bin/python -m pip install --quiet -e '.[dev,browser]'
+	@$(CLIENTS)/bin/python -m pip install --quiet -e '.[server,voice,bridges,browser]' \
+		hypothesis pytest pytest-asyncio pytest-timeout pytest-xdist
 	@command -v chromium >/dev/null || { $(call apt,chromium); } || \
 		echo "Chromium is missing, so the demo page is not tested (Debian: apt-get install chromium)"
+	@touch $@
+
+# The server is not installed here: its clients are to meet nothing of it but its sockets.
+$(VENDORS_READY): $(PYTHON_READY) $(VENDORS_LOCK).txt
+	@echo "Installing into $(VENDORS) for tests with the vendors' SDKs (once) ..."
+	@$(PYTHON) -m venv $(VENDORS)
+	@PIP_CONSTRAINT= $(VENDORS)/bin/python -m pip install --quiet --no-deps -r $(VENDORS_LOCK).txt
 	@touch $@
 
 # Without libopus audio is PCM alone, and everything else works: say so once, and go on.

@@ -131,7 +131,7 @@ def _by_type(classes: tuple[type[Any], ...]) -> dict[str, type[Any]]:
 
 
 def _decode(data: bytes | str, classes: dict[str, type[Any]]) -> Any:
-    obj = _load(data)
+    obj = load_json(data)
     if not isinstance(obj, dict):
         raise NotAMessage("a message must be a JSON object")
     name = obj.get("type")
@@ -148,7 +148,13 @@ def _decode(data: bytes | str, classes: dict[str, type[Any]]) -> Any:
         raise RemoteProtocolError(f"{name}: {exc}", context_id=named) from None
 
 
-def _load(data: bytes | str) -> Any:
+def load_json(data: bytes | str) -> Any:
+    """Parses JSON that may hold lone surrogates, as pages make them where they cut strings.
+
+    Raises:
+        NotUtf8: it is not text.
+        NotAMessage: it is not JSON.
+    """
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError:

@@ -10,6 +10,7 @@ import ipaddress
 import itertools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 import orjson
@@ -172,13 +173,20 @@ class Gatekeeper:
         return f"{_TOKEN_PREFIX}{body}.{signature}", TOKEN_LIFETIME_S
 
 
-def credential_of(headers: Mapping[str, str], subprotocols: Iterable[str] = ()) -> str | None:
+def credential_of(
+    headers: Mapping[str, str],
+    subprotocols: Iterable[str] = (),
+    query: Mapping[str, str] = MappingProxyType({}),
+    query_names: Iterable[str] = (),
+) -> str | None:
     """Finds the key or token where the clients of the various doors put it.
 
     Args:
         headers: names in lower case.
         subprotocols: of a WebSocket upgrade; browsers cannot set headers, so a page offers
             `["duplex.v1", "token", KEY]`.
+        query: of the request.
+        query_names: those of its parameters that may hold it.
     """
     scheme, _, value = headers.get("authorization", "").partition(" ")
     if scheme.lower() in ("bearer", "token") and value.strip():
@@ -190,7 +198,7 @@ def credential_of(headers: Mapping[str, str], subprotocols: Iterable[str] = ()) 
     for marker, key in itertools.pairwise(offered):
         if marker.lower() in ("token", "bearer"):
             return key
-    return None
+    return next((query[name] for name in query_names if query.get(name)), None)
 
 
 def _key_id(key: str) -> str:

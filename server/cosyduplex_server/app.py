@@ -12,7 +12,7 @@ import socket
 import ssl
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,9 @@ import uvicorn
 
 import cosyduplex
 from cosyduplex.messages import PCM_SAMPLE_RATES_HZ
+from cosyduplex_bridges.bridge import Bridge
+from cosyduplex_bridges.doors import http_doors, socket_doors
+from cosyduplex_bridges.grpc_doors import grpc_servers
 from cosyduplex_server.access import Gatekeeper
 from cosyduplex_server.audio.opus import opus_available
 from cosyduplex_server.audio.resample import Resampler
@@ -33,8 +36,9 @@ from cosyduplex_server.engine.voice_sync import VoiceSync
 from cosyduplex_server.errors import ConfigError
 from cosyduplex_server.gateway import Gateway
 from cosyduplex_server.http import make_app
-from cosyduplex_server.listener import DUPLEX_PATH, HttpProtocol, websocket_factory
+from cosyduplex_server.listener import DUPLEX_PATH, NATIVE_DOOR, http_protocol, websocket_factory
 from cosyduplex_server.metrics import Metrics
+from cosyduplex_server.text.front import warm
 from cosyduplex_server.tls import make_tls_context
 from cosyduplex_server.voice_store import VoiceStore, default_voices_dir
 
@@ -55,10 +59,12 @@ class Running:
 
     Attributes:
         urls: where, plain first.
+        grpc: the addresses of the gRPC doors, by name.
         gateway: its shared parts.
     """
 
     urls: tuple[str, ...]
+    grpc: Mapping[str, str]
     gateway: Gateway
 
     @property
@@ -116,10 +122,12 @@ async def run_server(config: Config) -> AsyncIterator[Running]:
         gateway = Gateway(config, pool, voices, Gatekeeper(config, time.time), Metrics(), reason)
         stack.callback(gateway.close)
         stack.push_async_callback(_end, asyncio.create_task(voices.follow(), name="voices' folder"))
+        bridge = Bridge.of(gateway)
         # HTTP first, so that /readyz can say "loading".
         for listening, context in sockets:
-            server = await _listen(gateway, listening, context)
+            server = await _listen(bridge, listening, context)
             stack.push_async_callback(server.stop)
+        grpc_addresses = await stack.enter_async_context(grpc_servers(bridge))
         workers = await stack.enter_async_context(AsyncExitStack())
         stack.push_async_callback(pool.aclose)
         if command is None:
@@ -129,7 +137,8 @@ async def run_server(config: Config) -> AsyncIterator[Running]:
             await pool.wait_ready()
         await asyncio.to_thread(_warm_up, pool.description.sample_rate_hz)
         stack.push_async_callback(gateway.drain, config.drain_timeout)
-        yield Running(tuple(_url(each, config.host, bool(tls)) for each, tls in sockets), gateway)
+        urls = tuple(_url(each, config.host, bool(tls)) for each, tls in sockets)
+        yield Running(urls, grpc_addresses, gateway)
 
 
 def _open_store(config: Config) -> VoiceStore:
@@ -157,8 +166,9 @@ async def _end(task: asyncio.Task[None]) -> None:
 
 
 def _warm_up(engine_hz: int) -> None:
-    """Does once, off the event loop, what the first session would wait for: libopus and the filters."""
+    """Does once, off the event loop, what the first session would wait for: libopus, filters, text rules."""
     opus_available()
+    warm()
     for rate_hz in PCM_SAMPLE_RATES_HZ if engine_hz else ():
         Resampler(engine_hz, rate_hz)
 
@@ -197,15 +207,16 @@ def _bind(host: str, port: int, option: str) -> socket.socket:
 
 
 async def _listen(
-    gateway: Gateway,
+    bridge: Bridge,
     listening: socket.socket,
     context: ssl.SSLContext | None,
 ) -> _HttpServer:
+    gateway = bridge.gateway
     server = _HttpServer(
         uvicorn.Config(
-            make_app(gateway),
-            http=HttpProtocol,
-            ws=websocket_factory(gateway),  # type: ignore[arg-type]
+            make_app(gateway, http_doors(bridge), frozenset({"duplex", "triton"})),
+            http=http_protocol(gateway.config.write_timeout_s),
+            ws=websocket_factory(gateway, (NATIVE_DOOR, *socket_doors(bridge))),  # type: ignore[arg-type]
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -389,7 +400,8 @@ def ready_line(running: Running) -> str:
     doors = ", ".join(("healthz", "readyz", *gateway.config.open_door))
     if not gateway.gatekeeper.has_keys:
         doors = "all (no keys are set)"
-    urls = " ".join((*running.urls, running.ws_url))
+    grpc = (f"grpc://{address} ({name})" for name, address in running.grpc.items())
+    urls = " ".join((*running.urls, running.ws_url, *grpc))
     return (
         f"cosyduplex {cosyduplex.__version__} ready: {urls} · engine {engine} ({gateway.engine_reason}) · "
         f"{gateway.num_voices} voices · open doors: {doors}"

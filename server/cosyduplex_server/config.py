@@ -22,7 +22,26 @@ from cosyduplex.messages import Limits
 from cosyduplex_server.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "COSYDUPLEX_"
-DOORS = ("duplex", "info", "voices", "models", "metrics", "openapi", "asyncapi", "demo")
+DOORS = (
+    "duplex",
+    "info",
+    "voices",
+    "models",
+    "metrics",
+    "openapi",
+    "asyncapi",
+    "demo",
+    "files",
+    "triton",
+    "cosyvoice",
+    "workflow",
+    "tts",
+    "dashscope",
+    "elevenlabs",
+    "cartesia",
+    "deepgram",
+    "openai",
+)
 
 
 LATER = " (no effect in this version)"
@@ -56,9 +75,20 @@ class Config:
     text_start: Literal["clause", "interleave", "sentence"] = option(
         "clause", "how much of a sentence CosyVoice waits for before it begins to speak"
     )
-    triton_grpc_port: int = option(0, "port of the Triton door" + LATER, metavar="N")
-    cosyvoice_grpc_port: int = option(0, "port of the CosyVoice gRPC door" + LATER, metavar="N")
-    fetch_host: tuple[str, ...] = option((), "host enrolment may fetch audio from" + LATER, metavar="H")
+    triton_grpc_port: int = option(8001, "port of the Triton door, gRPC; 0 is off", metavar="N")
+    cosyvoice_grpc_port: int = option(50000, "port of the CosyVoice gRPC door; 0 is off", metavar="N")
+    cosyvoice_rate: int = option(
+        0, "sample rate of the CosyVoice doors, whose clients cannot be told; 0 is the model's", metavar="HZ"
+    )
+    voice_names: str | None = option(
+        None, "TOML file of names that other servers' clients have for this one's voices", metavar="F"
+    )
+    fetch_host: tuple[str, ...] = option(
+        (), "a host that enrolment may fetch a recording from; may be repeated", metavar="H"
+    )
+    dialect_max_ahead_ms: int = option(
+        5000, "audio sent ahead of real time on the sockets of vendors' dialects; 0 is all", metavar="MS"
+    )
     llm_base_url: str | None = option(None, "LLM of the demo's agent" + LATER, metavar="URL")
     llm_model: str | None = option(None, "its model" + LATER, metavar="M")
     workers: tuple[str, ...] = option(
@@ -142,7 +172,7 @@ class Config:
 
 
 def _check(config: Config) -> None:
-    for name in ("port", "tls_port"):
+    for name in ("port", "tls_port", "triton_grpc_port", "cosyvoice_grpc_port"):
         if not 0 <= getattr(config, name) <= 65535:
             raise ConfigError(f"{name} must be from 0 to 65535")
     for name in ("max_sessions", "max_contexts_per_session", "max_text_chars", "max_context_s"):

@@ -77,8 +77,13 @@ class _Done:
 
 
 class Outlet:
-    """What a context needs of its session; the session implements it."""
+    """What a context needs of whoever opened it, which implements it.
 
+    Attributes:
+        door: the door it came through, as the metrics call it.
+    """
+
+    door: str
     audio: NegotiatedAudio
     max_ahead_ms: int
 
@@ -735,7 +740,7 @@ class Context:
     def _observe_first_frame(self, now_s: float) -> None:
         metrics = self._gateway.metrics
         if self._first_text_s is not None and self._enough_text_s is not None:
-            metrics.ttfa.labels("duplex").observe(now_s - self._first_text_s)
+            metrics.ttfa.labels(self._outlet.door).observe(now_s - self._first_text_s)
             metrics.stage.labels("text").observe(self._enough_text_s - self._first_text_s)
         metrics.stage.labels("send").observe(now_s - self._frames_since_s)
 
@@ -746,7 +751,7 @@ class Context:
         if self.playback.sent_ms and stage_seconds:
             metrics.rtf.observe(sum(stage_seconds.values()) * 1000 / self.playback.sent_ms)
         if self._first_text_s is not None:
-            metrics.total.labels("duplex").observe(self._loop.time() - self._first_text_s)
+            metrics.total.labels(self._outlet.door).observe(self._loop.time() - self._first_text_s)
 
 
 def _encodable(text: str) -> str:

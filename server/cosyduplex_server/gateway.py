@@ -13,13 +13,16 @@ from cosyduplex.messages import Limits, SpeechOptions
 from cosyduplex_server.access import Gatekeeper
 from cosyduplex_server.collector import Collector
 from cosyduplex_server.config import Config
+from cosyduplex_server.dialect import SocketSession
+from cosyduplex_server.engine.link import worker_pb2 as link
 from cosyduplex_server.engine.pool import WorkerPool
 from cosyduplex_server.engine.supervisor import Supervisor
 from cosyduplex_server.engine.voice_sync import Standing, VoiceSync
 from cosyduplex_server.errors import Failure
 from cosyduplex_server.metrics import Metrics
 from cosyduplex_server.pacing import Ticker
-from cosyduplex_server.session import Session
+from cosyduplex_server.utterance import Utterance, UtteranceOptions
+from cosyduplex_server.voice_store import StoredVoice
 
 # Uploads read and decoded at a time; each may hold some 40 MB for a moment.
 _MAX_ENROLMENTS = 4
@@ -34,6 +37,7 @@ class Gateway:
         voices: the added ones.
         enrolments: taken by whoever reads a recording.
         sessions: the open ones.
+        utterances: the open ones of doors other than the native one.
         draining: the server is going away: running contexts finish, nothing new begins.
         supervisor: keeps the workers of this machine, where there are any.
         engine_reason: why this engine speaks and not another.
@@ -55,7 +59,8 @@ class Gateway:
         self.enrolments = asyncio.Semaphore(_MAX_ENROLMENTS)
         self.gatekeeper = gatekeeper
         self.metrics = metrics
-        self.sessions: set[Session] = set()
+        self.sessions: set[SocketSession] = set()
+        self.utterances: set[Utterance] = set()
         self.collector = Collector()
         self.draining = False
         self.supervisor: Supervisor | None = None
@@ -82,8 +87,14 @@ class Gateway:
     @property
     def num_voices(self) -> int:
         """How many voices `GET /v1/voices` lists."""
-        built_in = {voice.id for voice in self.pool.description.voices}
-        return len(built_in | self.voices.store.voices.keys())
+        return len(self.all_voices)
+
+    @property
+    def all_voices(self) -> list[link.Voice | StoredVoice]:
+        """Every voice: the engine's, then the added ones."""
+        built_in = self.pool.description.voices
+        ids = {voice.id for voice in built_in}
+        return [*built_in, *(voice for voice in self.voices.store.voices.values() if voice.id not in ids)]
 
     def voice_id(self, asked: str | None) -> str:
         """The voice that is asked for: the engine's first, else the first added one, when none is named.
@@ -91,12 +102,10 @@ class Gateway:
         Raises:
             Failure: `unknown_voice`.
         """
-        description = self.pool.description
-        voices = [voice.id for voice in description.voices]
-        voices += [voice_id for voice_id in self.voices.store.voices if voice_id not in voices]
+        voices = [voice.id for voice in self.all_voices]
         if asked is None:
             return voices[0] if voices else ""
-        if description.engine and asked not in voices:
+        if self.pool.description.engine and asked not in voices and not self.voices.is_guest(asked):
             known = f", as {', '.join(voices[:8])}" if voices else "; there is none yet"
             raise Failure(
                 ErrorCode.UNKNOWN_VOICE,
@@ -118,7 +127,7 @@ class Gateway:
         built_in = self.pool.description.voices
         if any(voice.id == asked for voice in built_in) or (built_in and not asked):
             return asked, "", ""
-        voice = self.voices.store.voices.get(asked or self.voice_id(None))
+        voice = self.voices.find(asked or self.voice_id(None))
         if voice is None:
             return self.voice_id(asked or None), "", ""
         standing, reason = self.voices.standing(voice)
@@ -131,14 +140,15 @@ class Gateway:
                 "Try again in a few seconds.",
                 retry_after_ms=2000,
             )
-        warning = f"the voice {voice.id} cannot be spoken ({reason}): the default voice speaks instead"
+        called = "reference recording" if self.voices.is_guest(voice.id) else f"voice {voice.id}"
+        warning = f"the {called} cannot be spoken ({reason}): the default voice speaks instead"
         return "", self.spoken_language(voice.language), warning
 
     def voice_language(self, asked: str) -> str:
         """The language of the voice that speaks when `asked` is asked for; empty where it is not known."""
         built_in = self.pool.description.voices
         spoken = next((voice for voice in built_in if voice.id == asked or not asked), None)
-        voice = spoken or self.voices.store.voices.get(asked or self.voice_id(None))
+        voice = spoken or self.voices.find(asked or self.voice_id(None))
         return voice.language if voice else ""
 
     def not_honoured(self, speech: SpeechOptions, language: str | None) -> tuple[str, ...]:
@@ -176,7 +186,7 @@ class Gateway:
 
     # --- sessions
 
-    def admit(self, session: Session) -> bool:
+    def admit(self, session: SocketSession) -> bool:
         """Counts a session in, where there is room for one more; `run_session` counts it out."""
         if len(self.sessions) >= self.config.max_sessions:
             return False
@@ -185,7 +195,7 @@ class Gateway:
         self.metrics.sessions.inc()
         return True
 
-    async def run_session(self, session: Session, on_ready: Callable[[], None]) -> None:
+    async def run_session(self, session: SocketSession, on_ready: Callable[[], None]) -> None:
         """Runs a session that was admitted until it is over."""
         try:
             await session.run(on_ready)
@@ -193,8 +203,34 @@ class Gateway:
             self.sessions.discard(session)
             self.metrics.sessions.dec()
             self.collector.session_ended(len(self.sessions))
-            if not self.sessions:
-                self._nobody_left.set()
+            self._note_who_left()
+
+    def open_utterance(self, door: str, options: UtteranceOptions, context_id: str = "") -> Utterance:
+        """Begins an utterance of a door.
+
+        Raises:
+            Failure: it cannot be spoken so, or the server is going away.
+        """
+        if self.draining:
+            raise Failure(
+                ErrorCode.ENGINE_UNAVAILABLE,
+                "the server is going away",
+                "Connect again.",
+                retry_after_ms=1000,
+            )
+        utterance = Utterance(self, door, options, context_id)
+        self.utterances.add(utterance)
+        self._nobody_left.clear()
+        return utterance
+
+    def utterance_ended(self, utterance: Utterance) -> None:
+        """Counts an utterance out."""
+        self.utterances.discard(utterance)
+        self._note_who_left()
+
+    def _note_who_left(self) -> None:
+        if not self.sessions and not self.utterances:
+            self._nobody_left.set()
 
     async def drain(self, timeout_s: float) -> None:
         """Lets running contexts finish, then ends every session."""
@@ -207,6 +243,8 @@ class Gateway:
         except TimeoutError:
             for session in tuple(self.sessions):
                 session.end_drained()
+            for utterance in tuple(self.utterances):
+                utterance.abort(Failure(ErrorCode.ENGINE_UNAVAILABLE, "the server is going away"))
         await self._nobody_left.wait()
 
     def close(self) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
+from urllib.parse import parse_qsl
 
 import orjson
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -34,12 +34,12 @@ from cosyduplex_server.access import SCOPES, Principal, credential_of
 from cosyduplex_server.audio.opus import opus_available
 from cosyduplex_server.errors import Failure
 from cosyduplex_server.gateway import Gateway
+from cosyduplex_server.routes import Door, answer_failure, json_response, read_body
 from cosyduplex_server.schema import Operation, asyncapi, openapi
 
 log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 64 * 1024
-BODY_TIMEOUT_S = 10.0
 
 # --- answers -----------------------------------------------------------------------------------------
 
@@ -117,12 +117,13 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
+        door = self._door_of(scope)
         origin = headers.get("origin")
         try:
             local_ip = scope["server"][0] if scope.get("server") else None
             self._gateway.gatekeeper.check_address(headers.get("host"), origin, local_ip)
         except Failure as failure:
-            await _answer_failure(failure)(scope, receive, send)
+            await _refuse(door, failure)(scope, receive, send)
             return
         if origin is not None and self._gateway.gatekeeper.is_foreign_origin_allowed(origin):
             send = _with_cors(send, origin)
@@ -130,9 +131,9 @@ class Guard:
                 await Response(status_code=204)(scope, receive, send)
                 return
         try:
-            scope["state"]["principal"] = self._identify(self._door_of(scope), headers)
+            scope["state"]["principal"] = self._identify(door, headers, scope["query_string"])
         except Failure as failure:
-            await _answer_failure(failure)(scope, receive, send)
+            await _refuse(door, failure)(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
@@ -143,12 +144,22 @@ class Guard:
             (door for match, door in matches if match is Match.PARTIAL), None
         )
 
-    def _identify(self, door: Door | None, headers: Headers) -> Principal | None:
-        if door is not None and not door.operation.needs_key:
+    def _identify(self, door: Door | None, headers: Headers, query: bytes) -> Principal | None:
+        gatekeeper = self._gateway.gatekeeper
+        if door is None:
+            return gatekeeper.identify(credential_of(headers), "", "read")
+        if not door.operation.needs_key:
             return None
-        credential = credential_of({name.lower(): value for name, value in headers.items()})
-        name = door.name if door is not None else ""
-        return self._gateway.gatekeeper.identify(credential, name, "read")
+        parameters = dict(parse_qsl(query.decode("latin-1"))) if door.query_credentials else {}
+        credential = credential_of(headers, (), parameters, door.query_credentials)
+        is_open = door.name in self._gateway.config.open_door or not gatekeeper.has_keys
+        if credential is None and door.credential_inside and not is_open:
+            return None
+        return gatekeeper.identify(credential, door.name, door.scope)
+
+
+def _refuse(door: Door | None, failure: Failure) -> Response:
+    return (answer_failure if door is None else door.refuse)(failure)
 
 
 def _with_cors(send: Send, origin: str) -> Send:
@@ -165,40 +176,20 @@ def _with_cors(send: Send, origin: str) -> Send:
     return send_with_cors
 
 
-def _json(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(orjson.dumps(body), status, headers, "application/json")
-
-
-def _answer_failure(failure: Failure) -> Response:
-    status, body = failure.as_http()
-    return _json(body, status)
-
-
 # --- routes ------------------------------------------------------------------------------------------
-
-Handler = Callable[[Gateway, Request], Awaitable[Response]]
-
-
-@dataclass(frozen=True, slots=True)
-class Door:
-    """A route: what it is called where doors are opened, how it is documented, what answers it."""
-
-    name: str
-    operation: Operation
-    handler: Handler
 
 
 async def _healthz(gateway: Gateway, request: Request) -> Response:
-    return _json(Status(status="alive"))
+    return json_response(Status(status="alive"))
 
 
 async def _readyz(gateway: Gateway, request: Request) -> Response:
     headers = {"x-cosyduplex-full": "1"} if gateway.is_full else None
     if gateway.draining:
-        return _json(Status(status="draining"), 503, headers)
+        return json_response(Status(status="draining"), 503, headers)
     if not gateway.pool.ready:
-        return _json(Status(status="loading"), 503, headers)
-    return _json(Status(status="ready"), 200, headers)
+        return json_response(Status(status="loading"), 503, headers)
+    return json_response(Status(status="ready"), 200, headers)
 
 
 async def _metrics(gateway: Gateway, request: Request) -> Response:
@@ -211,7 +202,7 @@ async def _models(gateway: Gateway, request: Request) -> Response:
     name = description.model or description.engine
     if "xi-api-key" in request.headers:
         languages = sorted({voice.language for voice in description.voices})
-        return _json(
+        return json_response(
             [
                 {
                     "model_id": name,
@@ -226,7 +217,7 @@ async def _models(gateway: Gateway, request: Request) -> Response:
                 }
             ]
         )
-    return _json(
+    return json_response(
         {
             "object": "list",
             "data": [{"id": name, "object": "model", "created": 0, "owned_by": description.engine}],
@@ -248,7 +239,7 @@ async def _info(gateway: Gateway, request: Request) -> Response:
                 profiles=("speech", "narrow"),
             )
         )
-    return _json(
+    return json_response(
         Info(
             version=cosyduplex.__version__,
             protocol=PROTOCOL,
@@ -264,7 +255,7 @@ async def _info(gateway: Gateway, request: Request) -> Response:
             speech_parameters=list(description.parameters),
             limits=gateway.limits,
             codecs=codecs,
-            doors=["duplex", *sorted({door.name for door in DOORS})],
+            doors=sorted(request.app.state.door_names),
             needs_key=gateway.gatekeeper.has_keys,
             notes=list(description.notes),
         )
@@ -273,9 +264,9 @@ async def _info(gateway: Gateway, request: Request) -> Response:
 
 async def _tokens(gateway: Gateway, request: Request) -> Response:
     principal: Principal = request.state.principal
-    scopes = _scopes_asked(await _read_body(request))
+    scopes = _scopes_asked(await read_body(request, MAX_BODY_BYTES))
     token, lifetime_s = gateway.gatekeeper.make_token(principal, scopes)
-    return _json(Token(token=token, expires_in=lifetime_s, scopes=sorted(scopes)))
+    return json_response(Token(token=token, expires_in=lifetime_s, scopes=sorted(scopes)))
 
 
 def _scopes_asked(body: bytes) -> list[str]:
@@ -291,26 +282,13 @@ def _scopes_asked(body: bytes) -> list[str]:
     return scopes
 
 
-async def _read_body(request: Request) -> bytes:
-    body = b""
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            async for part in request.stream():
-                body += part
-                if len(body) > MAX_BODY_BYTES:
-                    raise Failure(ErrorCode.TEXT_TOO_LONG, "the body is too large")
-    except TimeoutError:
-        raise Failure(ErrorCode.TIMEOUT, "the body did not come in time") from None
-    return body
-
-
 async def _openapi(gateway: Gateway, request: Request) -> Response:
-    return Response(_openapi_page(), media_type="application/json")
+    return Response(_openapi_page(request.app.state.operations), media_type="application/json")
 
 
 @cache
-def _openapi_page() -> bytes:
-    return orjson.dumps(openapi(tuple(door.operation for door in DOORS)))
+def _openapi_page(operations: tuple[Operation, ...]) -> bytes:
+    return orjson.dumps(openapi(operations))
 
 
 @cache
@@ -391,17 +369,28 @@ DEMO_ASSETS = tuple(
 )
 
 
-def make_app(gateway: Gateway) -> Starlette:
-    """The ASGI application behind the HTTP side of the port."""
+def make_app(
+    gateway: Gateway, bridges: tuple[Door, ...] = (), other_doors: frozenset[str] = frozenset()
+) -> Starlette:
+    """The ASGI application behind the HTTP side of the port.
+
+    Args:
+        gateway: what all sessions share.
+        bridges: doors beside the server's own.
+        other_doors: the names of those that are not HTTP.
+    """
     doors = [
         (Route(door.operation.path, _endpoint(gateway, door), methods=[door.operation.method]), door)
-        for door in (*DOORS, *DEMO_ASSETS)
+        for door in (*DOORS, *bridges, *DEMO_ASSETS)
     ]
-    return Starlette(
+    app = Starlette(
         routes=[route for route, _ in doors],
         middleware=[Middleware(Guard, gateway=gateway, doors=doors)],
         exception_handlers={HTTPException: _on_http_error, Exception: _on_crash},
     )
+    app.state.door_names = {door.name for _, door in doors} | other_doors
+    app.state.operations = tuple(door.operation for door in (*DOORS, *bridges))
+    return app
 
 
 def _endpoint(gateway: Gateway, door: Door) -> Callable[[Request], Awaitable[Response]]:
@@ -409,7 +398,7 @@ def _endpoint(gateway: Gateway, door: Door) -> Callable[[Request], Awaitable[Res
         try:
             return await door.handler(gateway, request)
         except Failure as failure:
-            return _answer_failure(failure)
+            return door.refuse(failure)
 
     return endpoint
 
@@ -421,9 +410,9 @@ async def _on_http_error(request: Request, exc: Exception) -> Response:
     else:
         failure = Failure(ErrorCode.BAD_REQUEST, "there is nothing at this path", "See /openapi.json.")
     headers = dict(exc.headers or {}) if isinstance(exc, HTTPException) else None
-    return _json(failure.as_http()[1], status, headers)
+    return json_response(failure.as_http()[1], status, headers)
 
 
 async def _on_crash(request: Request, exc: Exception) -> Response:
     log.error("request crashed", exc_info=exc, extra={"path": request.url.path})
-    return _answer_failure(Failure(ErrorCode.INTERNAL, "the server made a mistake"))
+    return answer_failure(Failure(ErrorCode.INTERNAL, "the server made a mistake"))

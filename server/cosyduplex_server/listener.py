@@ -15,15 +15,15 @@ import struct
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Any, cast
-from urllib.parse import unquote, urlsplit
+from typing import Any, ClassVar, cast
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import httptools
-import orjson
 from uvicorn.config import Config as UvicornConfig
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 from websockets.datastructures import Headers
+from websockets.exceptions import PayloadTooBig
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request, Response
 from websockets.protocol import State
@@ -33,9 +33,10 @@ from websockets.typing import Subprotocol
 from cosyduplex.errors import ErrorCode
 from cosyduplex.messages import PROTOCOL
 from cosyduplex_server.access import Principal, credential_of
+from cosyduplex_server.dialect import POLICY, SocketDoor, SocketSession, Upgrade, refuse_upgrade
 from cosyduplex_server.errors import Failure
 from cosyduplex_server.gateway import Gateway
-from cosyduplex_server.session import FULL, POLICY, Session
+from cosyduplex_server.session import FULL, Session
 
 log = logging.getLogger(__name__)
 
@@ -75,10 +76,12 @@ class Budget:
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP, with a limit on how long and how large a request's head may be."""
+    """uvicorn's HTTP, with a limit on how long and how large a request's head may be, and on a deaf peer."""
 
+    write_timeout_s: ClassVar[float]
     _head_bytes = 0
     _head_timer: asyncio.TimerHandle | None = None
+    _write_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Starts the clock of the first request."""
@@ -86,9 +89,26 @@ class HttpProtocol(HttpToolsProtocol):
         self._await_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stops the clock."""
+        """Stops the clocks."""
         self._have_head()
+        self._stop_write_timer()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """The peer reads too slowly; it has until the write time-out."""
+        super().pause_writing()
+        if self._write_timer is None:
+            self._write_timer = self.loop.call_later(self.write_timeout_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """The peer reads again."""
+        super().resume_writing()
+        self._stop_write_timer()
+
+    def _stop_write_timer(self) -> None:
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
 
     def on_message_begin(self) -> None:
         """Starts the clock of a further request on the same connection."""
@@ -147,21 +167,26 @@ class HttpProtocol(HttpToolsProtocol):
         self.transport.abort()
 
 
+def http_protocol(write_timeout_s: float) -> type[HttpProtocol]:
+    """What uvicorn makes of every connection."""
+    return type("HttpProtocol", (HttpProtocol,), {"write_timeout_s": write_timeout_s})
+
+
 class WebSocketProtocol(asyncio.Protocol):
     """One WebSocket: handshake, frames, keep-alive, back-pressure, close."""
 
-    def __init__(self, gateway: Gateway, config: UvicornConfig, server_state: ServerState) -> None:
+    def __init__(self, gateway: Gateway, doors: Sequence[SocketDoor], server_state: ServerState) -> None:
         self._gateway = gateway
+        self._doors = doors
         self._loop = asyncio.get_running_loop()
         self._server_state = server_state
-        self._secure = config.is_ssl
         self._core = ServerProtocol(
             max_size=gateway.limits.max_message_bytes,
             subprotocols=[Subprotocol(PROTOCOL), Subprotocol("token"), Subprotocol("bearer")],
             select_subprotocol=_select_subprotocol,
         )
         self._transport: asyncio.Transport = None  # type: ignore[assignment]
-        self._session: Session | None = None
+        self._session: SocketSession | None = None
         self._task: asyncio.Task[None] | None = None
         self._early = b""
         self._running = False
@@ -174,6 +199,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._pong_due = False
         self._paused = False
         self._discarding = False
+        self._has_last_word = False
         now_s = self._loop.time()
         self._messages = Budget(MESSAGE_BURST, MESSAGES_PER_S, now_s)
         self._controls = Budget(CONTROL_BURST, CONTROLS_PER_S, now_s)
@@ -238,10 +264,10 @@ class WebSocketProtocol(asyncio.Protocol):
                     self._handshake(event)
                 elif isinstance(event, Frame) and not self._take(event):
                     return
-            self._write_core()
             if self._core.parser_exc is not None:
-                self._fail()
+                self._fail(self._core.parser_exc)
                 return
+            self._write_core()
             if self._session is not None and not self._running:
                 self._early += bytes(view[start + SLICE_BYTES :])
                 return
@@ -257,42 +283,60 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _handshake(self, request: Request) -> None:
         response = self._core.accept(request)
+        session: SocketSession | None = None
         if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
+            upgrade, door = self._find_door(request)
             try:
-                principal = self._admit(request)
+                session = self._admit(upgrade, door)
             except Failure as failure:
-                response = _refusal(failure, urlsplit(request.path).path)
+                response = _refusal(failure, door)
         self._core.send_response(response)
         self._write_core()
-        if self._core.state is not State.OPEN:
+        if self._core.state is not State.OPEN or session is None:
             self._transport.close()
             return
-        self._session = Session(self._gateway, self, principal)
+        self._session = session
         self._schedule_ping()
-        if not self._gateway.admit(self._session):
+        if not self._gateway.admit(session):
             self._refuse_full()
             return
         self._task = self._loop.create_task(
-            self._gateway.run_session(self._session, self._on_ready), name=f"session {self._session.id}"
+            self._gateway.run_session(session, self._on_ready), name=f"session {session.id}"
         )
         self._server_state.tasks.add(self._task)
         self._task.add_done_callback(self._server_state.tasks.discard)
 
-    def _admit(self, request: Request) -> Principal | None:
-        headers = {name.lower(): value for name, value in request.headers.raw_items()}
+    def _find_door(self, request: Request) -> tuple[Upgrade, SocketDoor | None]:
+        url = urlsplit(request.path)
+        path = unquote(url.path)
+        matches = ((door, door.match(path)) for door in self._doors)
+        door, params = next((match for match in matches if match[1] is not None), (None, None))
+        upgrade = Upgrade(
+            path,
+            params or {},
+            dict(parse_qsl(url.query, keep_blank_values=True)),
+            {name.lower(): value for name, value in request.headers.raw_items()},
+        )
+        return upgrade, door
+
+    def _admit(self, upgrade: Upgrade, door: SocketDoor | None) -> SocketSession:
+        headers = upgrade.headers
         sockname = self._transport.get_extra_info("sockname")
         local_ip = sockname[0] if isinstance(sockname, tuple) else None
         gatekeeper = self._gateway.gatekeeper
         gatekeeper.check_address(headers.get("host"), headers.get("origin"), local_ip)
-        if unquote(urlsplit(request.path).path).rstrip("/") != DUPLEX_PATH:
+        if door is None:
             raise Failure(ErrorCode.BAD_REQUEST, "there is no WebSocket at this path", f"Use {DUPLEX_PATH}.")
         if self._gateway.draining:
             raise Failure(ErrorCode.ENGINE_UNAVAILABLE, "the server is going away", "Connect again shortly.")
         offered = [name.strip() for name in headers.get("sec-websocket-protocol", "").split(",")]
-        credential = credential_of(headers, offered)
-        if credential is None and gatekeeper.has_keys and "duplex" not in self._gateway.config.open_door:
-            return None  # the first message must bring it
-        return gatekeeper.identify(credential, "duplex", "speak")
+        credential = credential_of(headers, offered, upgrade.query, door.query_credentials)
+        principal: Principal | None = None
+        # Without one in the handshake, the first message may bring it.
+        open_to_all = door.name in self._gateway.config.open_door or not gatekeeper.has_keys
+        if credential is not None or open_to_all or not door.credential_inside:
+            principal = gatekeeper.identify(credential, door.name, "speak")
+        return door.open(self._gateway, self, upgrade, principal)
 
     def _refuse_full(self) -> None:
         """Says why and closes with 1013; only the limit on sessions does this, not a busy engine."""
@@ -341,7 +385,7 @@ class WebSocketProtocol(asyncio.Protocol):
         if self._session is not None and self._core.state is State.OPEN:
             try:
                 if self._parts_binary:
-                    self._session.receive_binary()
+                    self._session.receive_binary(data)
                 else:
                     self._session.receive_text(data)
             except Exception:  # noqa: BLE001  the edge of a session: a mistake of ours ends it alone
@@ -369,7 +413,8 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def send(self, messages: Sequence[tuple[bool, Sequence[bytes]]]) -> None:
         """Sends messages in one write."""
-        if self._core.state is not State.OPEN or self._transport.is_closing():
+        is_open = self._core.state is State.OPEN or self._has_last_word
+        if not is_open or self._transport.is_closing():
             return
         parts: list[bytes] = []
         for is_binary, group in messages:
@@ -394,14 +439,17 @@ class WebSocketProtocol(asyncio.Protocol):
         if data and not self._transport.is_closing():
             self._transport.write(data)
 
-    def _fail(self) -> None:
-        """The peer broke RFC 6455 or a limit: the core has written the close frame.
+    def _fail(self, error: Exception) -> None:
+        """The peer broke RFC 6455 or a limit: the core closes, after the session's last word.
 
         What is still coming is read and dropped: closing with unread data would reset the connection, and
         the peer would lose the close frame that tells it why.
         """
         if self._session is not None:
-            self._session.lost()
+            self._has_last_word = True
+            self._session.broken(_failure_of(error))
+            self._has_last_word = False
+        self._write_core()
         self._discarding = True
         if self._transport.can_write_eof():
             self._transport.write_eof()
@@ -426,13 +474,21 @@ class WebSocketProtocol(asyncio.Protocol):
         self._schedule_ping()
 
 
-def websocket_factory(gateway: Gateway) -> Callable[..., WebSocketProtocol]:
+NATIVE_DOOR = SocketDoor(
+    "duplex",
+    DUPLEX_PATH,
+    lambda gateway, socket, upgrade, principal: Session(gateway, socket, principal),
+    credential_inside=True,
+)
+
+
+def websocket_factory(gateway: Gateway, doors: Sequence[SocketDoor]) -> Callable[..., WebSocketProtocol]:
     """What uvicorn calls for every upgrade."""
 
     def make(
         config: UvicornConfig, server_state: ServerState, app_state: dict[str, Any]
     ) -> WebSocketProtocol:
-        return WebSocketProtocol(gateway, config, server_state)
+        return WebSocketProtocol(gateway, doors, server_state)
 
     return make
 
@@ -448,6 +504,12 @@ def _frame_header(is_binary: bool, length: int) -> bytes:
     return struct.pack("!BBQ", first, 127, length)
 
 
+def _failure_of(error: Exception) -> Failure:
+    if isinstance(error, PayloadTooBig):
+        return Failure(ErrorCode.TEXT_TOO_LONG, "the message is too large")
+    return Failure(ErrorCode.BAD_REQUEST, "this is not a WebSocket frame")
+
+
 def _select_subprotocol(core: ServerProtocol, offered: Any) -> Subprotocol | None:
     """The protocol's own name first; a page that offers only its token gets the word before it back."""
     for name in (PROTOCOL, "token", "bearer"):
@@ -456,16 +518,9 @@ def _select_subprotocol(core: ServerProtocol, offered: Any) -> Subprotocol | Non
     return None
 
 
-def _refusal(failure: Failure, path: str) -> Response:
-    status, body = failure.as_http()
-    if failure.code is ErrorCode.BAD_REQUEST:
+def _refusal(failure: Failure, door: SocketDoor | None) -> Response:
+    status, fields, data = (refuse_upgrade if door is None else door.refuse)(failure)
+    if door is None and failure.code is ErrorCode.BAD_REQUEST:
         status = 404
-    data = orjson.dumps(body)
-    headers = Headers(
-        [
-            ("Content-Type", "application/json"),
-            ("Content-Length", str(len(data))),
-            ("Connection", "close"),
-        ]
-    )
+    headers = Headers([*fields.items(), ("Content-Length", str(len(data))), ("Connection", "close")])
     return Response(status, HTTPStatus(status).phrase, headers, data)

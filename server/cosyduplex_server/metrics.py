@@ -80,3 +80,10 @@ class Metrics:
         )
         for cause in ("text", "compute", "gateway"):
             self.underruns.labels(cause)
+
+    def context_ended(self, door: str, outcome: str, num_chars: int, sent_ms: float) -> None:
+        """Counts a context that is over."""
+        self.contexts.dec()
+        self.requests.labels(door, outcome).inc()
+        self.characters.inc(num_chars)
+        self.audio_seconds.inc(sent_ms / 1000)

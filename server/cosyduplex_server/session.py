@@ -9,7 +9,7 @@ import math
 import secrets
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from cosyduplex.connection import Received, ServerConnection, Violation
 from cosyduplex.errors import ErrorCode
@@ -42,6 +42,7 @@ from cosyduplex_server.access import Principal
 from cosyduplex_server.audio.encode import FrameRun
 from cosyduplex_server.audio.negotiate import negotiate_audio
 from cosyduplex_server.context import Context, ContextSettings, Outlet
+from cosyduplex_server.dialect import GOING_AWAY, NORMAL, POLICY, Socket
 from cosyduplex_server.errors import Failure
 from cosyduplex_server.replay import ReplayLog
 
@@ -53,21 +54,7 @@ log = logging.getLogger(__name__)
 # How long a cancel is answered after `context.done`.
 DONE_KEPT_S = 60.0
 MAX_DONE_KEPT = 256
-NORMAL, GOING_AWAY, UNSUPPORTED_DATA, POLICY, ENGINE_FAILURE, FULL = 1000, 1001, 1003, 1008, 1011, 1013
-
-
-class Socket(Protocol):
-    """What a session needs of its socket."""
-
-    @property
-    def writable(self) -> bool:
-        """Whether the peer takes what is sent."""
-
-    def send(self, messages: Sequence[tuple[bool, Sequence[bytes]]]) -> None:
-        """Sends messages in one write, in groups that are binary or text."""
-
-    def close(self, code: int, reason: str) -> None:
-        """Sends a close frame after what was sent, and waits for the peer's no longer than it must."""
+UNSUPPORTED_DATA, ENGINE_FAILURE, FULL = 1003, 1011, 1013
 
 
 class Session(Outlet):
@@ -78,6 +65,7 @@ class Session(Outlet):
     """
 
     def __init__(self, gateway: Gateway, socket: Socket, principal: Principal | None) -> None:
+        self.door = "duplex"
         self.id = gateway.new_id()
         self.principal = principal
         self.audio: NegotiatedAudio = negotiate_audio(AudioOptions())
@@ -120,13 +108,17 @@ class Session(Outlet):
         """Takes a text message."""
         self._handle(self._connection.receive_text(data))
 
-    def receive_binary(self) -> None:
+    def receive_binary(self, data: bytes) -> None:
         """Takes a binary message, which is a mistake."""
         self._handle(self._connection.receive_binary())
 
     def lost(self) -> None:
         """The socket is gone: the session is over."""
         self._stop()
+
+    def broken(self, failure: Failure) -> None:
+        """The peer broke a rule of the transport, whose close code says it all."""
+        self.lost()
 
     def refuse(self, failure: Failure, code: int = POLICY) -> None:
         """Ends the session with an error and this close code."""
@@ -374,11 +366,8 @@ class Session(Outlet):
         del self._contexts[context.index]
         if outcome == "done":
             self._done.append((self._loop.time(), context))
-        metrics = self._gateway.metrics
-        metrics.contexts.dec()
-        metrics.requests.labels("duplex", outcome).inc()
-        metrics.characters.inc(context.num_chars)
-        metrics.audio_seconds.inc(context.playback.sent_ms / 1000)
+        sent_ms = context.playback.sent_ms
+        self._gateway.metrics.context_ended(self.door, outcome, context.num_chars, sent_ms)
         self._characters += context.num_chars
 
     def tick(self, now_s: float | None = None) -> None:

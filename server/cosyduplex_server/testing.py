@@ -70,6 +70,8 @@ class FakeScript:
         features: the kind of features it makes, and the only one it takes back.
         refuse_voice: no recording is good enough; this is the error code.
         voice_log: a file that gets one line of JSON for each voice added or removed.
+        open_log: a file that gets one line of JSON for each context: how it is to be spoken.
+        parameters: the speech options that it says it knows; none of them changes the tone.
         refuse_open: every context is refused with this error code.
         refuse_start: the engine does not start, with this message.
     """
@@ -93,6 +95,8 @@ class FakeScript:
     features: str = "A"
     refuse_voice: str | None = None
     voice_log: str | None = None
+    open_log: str | None = None
+    parameters: tuple[str, ...] = ()
     refuse_open: str | None = None
     refuse_start: str | None = None
 
@@ -108,8 +112,9 @@ class FakeScript:
             field.name for field in dataclasses.fields(cls)
         }:
             raise ValueError("the script must be an object of FakeScript's fields")
-        if "voices" in fields:
-            fields["voices"] = tuple(fields["voices"])
+        for name in ("voices", "parameters"):
+            if name in fields:
+                fields[name] = tuple(fields[name])
         return cls(**fields)
 
     def samples(self, ms: float) -> int:
@@ -147,6 +152,7 @@ class FakeEngine:
             sample_rate_hz=script.sample_rate_hz,
             voices=[link.Voice(id=voice, name=voice, language="en") for voice in script.voices],
             exact_marks=True,
+            parameters=script.parameters,
             slots=script.slots,
             text_streaming=script.text_streaming,
             clones_voices=script.clones,
@@ -163,6 +169,9 @@ class FakeEngine:
         Raises:
             Failure: the voice is not the script's, or the script refuses.
         """
+        if self.script.open_log is not None:
+            wishes = ("voice", "language", "speed", "emotion", "instruct", "dialect")
+            _log_line(self.script.open_log, **{name: getattr(request, name) for name in wishes})
         if self.script.refuse_open is not None:
             raise Failure(ErrorCode(self.script.refuse_open), "The script refuses every context.")
         clone_hz = self._clones.get(request.voice)
@@ -203,8 +212,7 @@ class FakeEngine:
 
     def _log_voice(self, **fields: str) -> None:
         if self.script.voice_log is not None:
-            with open(self.script.voice_log, "a", encoding="utf-8") as file:
-                file.write(json.dumps(fields) + "\n")
+            _log_line(self.script.voice_log, **fields)
 
     @property
     def gpu_memory_bytes(self) -> int:
@@ -213,6 +221,11 @@ class FakeEngine:
 
     async def aclose(self) -> None:
         """Nothing to give back."""
+
+
+def _log_line(path: str, **fields: object) -> None:
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(json.dumps(fields) + "\n")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, TypeVar
 
 import orjson
 from starlette.datastructures import FormData, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from cosyduplex.errors import ErrorCode
@@ -21,11 +19,10 @@ from cosyduplex_server.engine.link import worker_pb2 as link
 from cosyduplex_server.engine.voice_sync import Standing
 from cosyduplex_server.errors import Failure
 from cosyduplex_server.gateway import Gateway
+from cosyduplex_server.multipart import read_multipart
 from cosyduplex_server.voice_store import NewVoice, StoredVoice, VoiceExists, check_new_voice
 
 log = logging.getLogger(__name__)
-# It warns of every malformed form, with a piece of it.
-logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 # The file and the fields around it.
 MAX_FORM_BYTES: Final = MAX_BYTES + 64 * 1024
@@ -33,6 +30,9 @@ MAX_FIELD_BYTES: Final = 16 * 1024
 MAX_FIELDS: Final = 16
 # Ten megabytes in this time are 1.3 Mbit/s.
 UPLOAD_TIMEOUT_S: Final = 60.0
+_FORM: Final = (
+    "Send multipart/form-data with name, audio (a file), text and consent=true, as curl does with -F."
+)
 
 # --- answers -----------------------------------------------------------------------------------------
 
@@ -275,42 +275,13 @@ async def _read_form(request: Request) -> FormData:
         Failure: it is none, is too large, or did not come in time.
     """
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        raise _not_a_form("the body must be multipart/form-data")
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > MAX_FORM_BYTES:
-        raise too_many_bytes(int(declared))
-    parser = MultiPartParser(
-        request.headers,
-        _bounded(request),
-        max_files=1,
+        raise Failure(ErrorCode.BAD_REQUEST, "the body must be multipart/form-data", _FORM)
+    return await read_multipart(
+        request,
+        max_bytes=MAX_FORM_BYTES,
+        max_field_bytes=MAX_FIELD_BYTES,
         max_fields=MAX_FIELDS,
-        max_part_size=MAX_FIELD_BYTES,
-    )
-    try:
-        async with asyncio.timeout(UPLOAD_TIMEOUT_S):
-            return await parser.parse()
-    except TimeoutError:
-        raise Failure(
-            ErrorCode.TIMEOUT, "the recording did not come in time", "Send a smaller file, as FLAC or Opus."
-        ) from None
-    except MultiPartException as error:
-        raise _not_a_form(f"the form cannot be read: {error.message}") from None
-    except ClientDisconnect:
-        raise _not_a_form("the form ended early") from None
-
-
-async def _bounded(request: Request) -> AsyncGenerator[bytes, None]:
-    num_bytes = 0
-    async for part in request.stream():
-        num_bytes += len(part)
-        if num_bytes > MAX_FORM_BYTES:
-            raise too_many_bytes(num_bytes)
-        yield part
-
-
-def _not_a_form(message: str) -> Failure:
-    return Failure(
-        ErrorCode.BAD_REQUEST,
-        message,
-        "Send multipart/form-data with name, audio (a file), text and consent=true, as curl does with -F.",
+        timeout_s=UPLOAD_TIMEOUT_S,
+        solution=_FORM,
+        too_large=too_many_bytes,
     )

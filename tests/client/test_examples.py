@@ -63,7 +63,13 @@ async def test_two_voices_speak_at_once(tmp_path: Path) -> None:
     assert "anna: 1020 ms of audio" in shown
 
 
-@pytest.mark.parametrize("script", sorted(path.name for path in EXAMPLES.glob("*.py")))
+def our_examples() -> list[str]:
+    """Those of our own client; the others run with the SDK that their first line names."""
+    files = sorted(EXAMPLES.glob("*.py"))
+    return [file.name for file in files if not file.read_text("utf-8").startswith("# client:")]
+
+
+@pytest.mark.parametrize("script", our_examples())
 async def test_no_example_needs_more_than_the_client(script: str, tmp_path: Path) -> None:
     """A client is installed without the server and its numpy."""
     program = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import accumulate, pairwise
-from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
@@ -37,13 +36,8 @@ def test_no_case_is_there_twice() -> None:
 # --- Read as a person would
 
 
-NOT_YET = frozenset((Path(__file__).parent / "not_yet.txt").read_text().split("\n")[1:-1])
-
-
 @case
-def test_a_case_is_read_as_a_person_would(case: Case, request: pytest.FixtureRequest) -> None:
-    if case.id in NOT_YET:
-        request.applymarker(pytest.mark.xfail(strict=True, raises=AssertionError, reason=case.why))
+def test_a_case_is_read_as_a_person_would(case: Case) -> None:
     for language in languages(case):
         assert heard(case, speak(case, language=language)) == case.lines, f"language={language}: {case.why}"
 

@@ -14,7 +14,7 @@ import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ import grpc
 from grpc.aio import AioRpcError
 
 from cosyduplex.errors import ERROR_KINDS, ErrorCode
+from cosyduplex_server.audio.reference import Recording
 from cosyduplex_server.engine.link import worker_pb2 as link
 from cosyduplex_server.engine.link.worker_pb2_grpc import EngineWorkerStub
 from cosyduplex_server.errors import Failure
@@ -37,6 +38,8 @@ FIRST_SUPPLY_S: Final = 10.0
 # One voice from its recording, on a machine without a GPU that is busy with other things.
 ADD_TIMEOUT_S: Final = 120.0
 POLL_S: Final = 2.0
+# Recordings of past requests that workers remember.
+MAX_IDLE_GUESTS: Final = 16
 _GONE: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 
@@ -55,6 +58,29 @@ class _Given:
     edition: str
     problem: str = ""
     notes: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Guest:
+    """A voice of a recording that came with a request."""
+
+    new: NewVoice
+    voice: StoredVoice
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    num_users: int = 0
+
+    @classmethod
+    def of(cls, voice_id: str, recording: Recording, text: str, language: str) -> _Guest:
+        common: dict[str, Any] = {
+            "id": voice_id,
+            "name": "reference recording",
+            "language": language,
+            "text": text,
+            "labels": {},
+        }
+        # The id stands for what it is made of, so there is one edition of it.
+        voice = StoredVoice(**common, consent=True, created="", sha256="", figures={})
+        return cls(NewVoice(**common, recording=recording), voice)
 
 
 class WorkerVoices:
@@ -136,6 +162,7 @@ class VoiceSync:
         self.store = store
         self._workers: set[WorkerVoices] = set()
         self._adding: set[str] = set()
+        self._guests: dict[str, _Guest] = {}  # the one that was used last stands last
         self._changed = asyncio.Event()
         # Several workers of one model want the same features: the first makes them for all.
         self._making: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -271,6 +298,58 @@ class VoiceSync:
                 with contextlib.suppress(AioRpcError):
                     await worker.remove(voice_id)
 
+    # --- guests
+
+    def find(self, voice_id: str) -> StoredVoice | None:
+        """The added voice or guest of that id."""
+        guest = self._guests.get(voice_id)
+        return guest.voice if guest is not None else self.store.voices.get(voice_id)
+
+    def is_guest(self, voice_id: str) -> bool:
+        """Whether it is a voice of a recording that came with a request."""
+        return voice_id in self._guests
+
+    @asynccontextmanager
+    async def guest(self, recording: Recording, text: str = "", language: str = "") -> AsyncIterator[str]:
+        """A voice for one request that brings its own recording, kept nowhere but in memory.
+
+        The last ones are remembered, so that a client that sends its recording again does not wait again.
+
+        Args:
+            recording: who speaks.
+            text: what the recording says; "" speaks with its timbre alone, in any language.
+            language: of the recording.
+
+        Yields:
+            The id to speak with. Where no engine clones voices another voice speaks, and says so.
+
+        Raises:
+            Failure: an engine refuses the recording.
+        """
+        said = text.encode("utf-8", "replace")  # the link carries no half characters
+        text = said.decode()
+        digest = hashlib.sha256(b"\0".join((recording.wav, said, language.encode())))
+        voice_id = f"guest/{digest.hexdigest()[:32]}"
+        guest = self._guests.pop(voice_id, None) or _Guest.of(voice_id, recording, text, language)
+        self._guests[voice_id] = guest
+        guest.num_users += 1
+        try:
+            async with guest.lock:
+                if not any(worker.speaks(voice_id) for worker in self._workers):
+                    for worker, answer in (await self._offer(guest.new)).items():
+                        worker.record(guest.voice, answer)
+            yield voice_id
+        finally:
+            guest.num_users -= 1
+            self._forget_guests()
+
+    def _forget_guests(self) -> None:
+        unused = [voice_id for voice_id, guest in self._guests.items() if not guest.num_users]
+        for voice_id in unused[:-MAX_IDLE_GUESTS]:
+            del self._guests[voice_id]
+        if len(unused) > MAX_IDLE_GUESTS:
+            self._notify()
+
     def _notify(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
@@ -314,7 +393,7 @@ class VoiceSync:
             worker.supplied.set()
 
     async def _settle(self, worker: WorkerVoices) -> None:
-        for voice_id in tuple(worker.given.keys() - self.store.voices.keys()):
+        for voice_id in tuple(worker.given.keys() - self.store.voices.keys() - self._guests.keys()):
             await worker.remove(voice_id)
         for voice in self.store.voices.values():
             if not worker.has_tried(voice):

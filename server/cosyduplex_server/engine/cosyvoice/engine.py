@@ -115,6 +115,7 @@ class CosyVoiceEngine:
             instruct=request.instruct,
             emotion=request.emotion,
             dialect=request.dialect,
+            language=request.language,
         )
         for note in conditioning.notes:
             outbox.emit(link.Event(note=link.Note(text=note)))

@@ -19,11 +19,12 @@ SYSTEM_PROMPT: Final = "You are a helpful assistant."
 """What CosyVoice3's prompt text begins with."""
 MAX_INSTRUCTION_CHARS: Final = 500
 
+CHINESE: Final = "zh"
 _PUNCTUATION: Final = "。，！？、.,!?"
 
 
 @dataclass(frozen=True, slots=True)
-class _Manner:
+class Manner:
     """A way to speak: the word each generation knows for it, None where it knows none."""
 
     names: frozenset[str]
@@ -34,12 +35,12 @@ class _Manner:
         return self.v2 if generation == 2 else self.v3
 
 
-def _manner(names: str, v2: str | None, v3: str | None) -> _Manner:
+def _manner(names: str, v2: str | None, v3: str | None) -> Manner:
     words = (word for word in (v2, v3) if word is not None)
-    return _Manner(frozenset({*names.split(), *words}), v2, v3)
+    return Manner(frozenset({*names.split(), *words}), v2, v3)
 
 
-_EMOTIONS: Final = (
+EMOTIONS: Final = (
     _manner("happy happiness joy", "高兴", "开心"),
     _manner("sad sadness", "悲伤", "伤心"),
     _manner("angry anger", "愤怒", "生气"),
@@ -49,7 +50,7 @@ _EMOTIONS: Final = (
     _manner("calm", "冷静", None),
     _manner("serious", "严肃", None),
 )
-_DIALECTS: Final = (
+DIALECTS: Final = (
     _manner("cantonese guangdong yue 广东", "粤语", "广东话"),
     _manner("sichuan sichuanese 四川", "四川话", "四川话"),
     _manner("shanghai shanghainese wu 上海", "上海话", "上海话"),
@@ -85,10 +86,14 @@ class Instruction:
     notes: tuple[str, ...]
 
 
-def instruction(generation: Generation, *, instruct: str, emotion: str, dialect: str) -> Instruction:
+def instruction(
+    generation: Generation, *, instruct: str, emotion: str, dialect: str, language: str = ""
+) -> Instruction:
     """One instruction of a client's own, an emotion and a dialect, each of which may be "".
 
-    A client's own comes first, as it is but for upstream's marks around it.
+    A client's own comes first, as it is but for upstream's marks around it. The phrases are the Chinese ones
+    of the training, whatever language is spoken; dialects are of Chinese, and left out where `language` is
+    known to be another.
 
     Raises:
         Failure: `bad_request`, the client's own is longer than 500 characters.
@@ -101,16 +106,21 @@ def instruction(generation: Generation, *, instruct: str, emotion: str, dialect:
     wishes = [own.strip().removeprefix(SYSTEM_PROMPT).strip()]
     notes = [f"What follows {END_OF_PROMPT} in an instruction is not used."] if behind.strip() else []
     for kind, name, manners, sentence in (
-        ("dialect", dialect, _DIALECTS, "用{}说这句话" if generation == 2 else "请用{}表达。"),
+        ("dialect", dialect, DIALECTS, "用{}说这句话" if generation == 2 else "请用{}表达。"),
         (
             "emotion",
             emotion,
-            _EMOTIONS,
+            EMOTIONS,
             "你能用{}的情感说吗？" if generation == 2 else "请非常{}地说一句话。",
         ),
     ):
         wanted = name.strip().lower()
         if wanted in _PLAIN:
+            continue
+        if kind == "dialect" and language not in ("", CHINESE):
+            notes.append(
+                f"The dialect {name[:40]!r} is one of Chinese: it is not used where {language} is spoken."
+            )
             continue
         word = next((manner.word(generation) for manner in manners if wanted in manner.names), None)
         if word is None:

@@ -221,6 +221,7 @@ def resolve(
     instruct: str = "",
     emotion: str = "",
     dialect: str = "",
+    language: str = "",
 ) -> Conditioning:
     """Composes a voice and a manner of speaking.
 
@@ -238,7 +239,9 @@ def resolve(
     Raises:
         Failure: `bad_request`, an instruction of more than 500 characters.
     """
-    how = instruction(config.generation, instruct=instruct, emotion=emotion, dialect=dialect)
+    how = instruction(
+        config.generation, instruct=instruct, emotion=emotion, dialect=dialect, language=language
+    )
     speech: tuple[int, ...] = ()
     if how.text:
         mode = Mode.INSTRUCT

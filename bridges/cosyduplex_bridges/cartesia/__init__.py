@@ -1,0 +1,1 @@
+"""Cartesia: the socket `/tts/websocket`, `POST /tts/bytes` and `POST /tts/sse`."""

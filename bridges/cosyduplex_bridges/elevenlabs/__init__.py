@@ -1,0 +1,1 @@
+"""ElevenLabs: the sockets `stream-input` and `multi-stream-input`, and the HTTP routes for whole texts."""

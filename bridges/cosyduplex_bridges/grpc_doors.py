@@ -1,0 +1,134 @@
+"""The ports of the gRPC doors."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import grpc
+
+from cosyduplex_bridges.bridge import Bridge
+from cosyduplex_bridges.cosyvoice_grpc import CosyVoiceService
+from cosyduplex_bridges.grpc_health import HealthService
+from cosyduplex_bridges.grpc_stubs.cosyvoice_pb2_grpc import add_CosyVoiceServicer_to_server
+from cosyduplex_bridges.grpc_stubs.health_pb2_grpc import add_HealthServicer_to_server
+from cosyduplex_bridges.grpc_stubs.kserve_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
+from cosyduplex_bridges.triton.service import TritonService
+from cosyduplex_server.config import Config
+from cosyduplex_server.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+# Contexts are drained before the servers end: what is left then is to write out what was made.
+LAST_WRITES_S: Final = 5.0
+# Some 30 s of a recording at 96 kHz, or five minutes at 16 kHz, as floats.
+_MAX_REQUEST_BYTES: Final = 20 * 1024 * 1024
+_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", _MAX_REQUEST_BYTES),
+    ("grpc.max_send_message_length", -1),
+    # A taken port is to be noticed, not shared.
+    ("grpc.so_reuseport", 0),
+    # A peer that is gone without a word is noticed; one that pings eagerly is not sent away.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),
+    ("grpc.http2.max_ping_strikes", 0),
+)
+
+Add = Callable[[Bridge, grpc.aio.Server, asyncio.Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Door:
+    """A service with a port option of its own; two may have the same port."""
+
+    name: str
+    option: str
+    service: str
+    add: Add
+
+    def port(self, config: Config) -> int:
+        """The port that it shall have; 0 is none."""
+        port: int = getattr(config, self.option)
+        return port
+
+    @property
+    def default_port(self) -> int:
+        """The port that it has unless told otherwise."""
+        fields = {field.name: field.default for field in dataclasses.fields(Config)}
+        port = fields[self.option]
+        assert isinstance(port, int)
+        return port
+
+
+def _add_triton(bridge: Bridge, server: grpc.aio.Server, closing: asyncio.Event) -> None:
+    add_GRPCInferenceServiceServicer_to_server(TritonService(bridge, closing), server)  # type: ignore[no-untyped-call]
+
+
+def _add_cosyvoice(bridge: Bridge, server: grpc.aio.Server, closing: asyncio.Event) -> None:
+    add_CosyVoiceServicer_to_server(CosyVoiceService(bridge), server)  # type: ignore[no-untyped-call]
+
+
+_DOORS: Final = (
+    _Door("triton", "triton_grpc_port", "inference.GRPCInferenceService", _add_triton),
+    _Door("cosyvoice", "cosyvoice_grpc_port", "cosyvoice.CosyVoice", _add_cosyvoice),
+)
+
+
+@asynccontextmanager
+async def grpc_servers(bridge: Bridge) -> AsyncIterator[Mapping[str, str]]:
+    """The gRPC servers for as long as the block lasts; yields their addresses by door.
+
+    Raises:
+        ConfigError: a port that was named is taken.
+    """
+    config = bridge.gateway.config
+    closing = asyncio.Event()
+    servers: list[grpc.aio.Server] = []
+    addresses: dict[str, str] = {}
+    try:
+        for port in dict.fromkeys(door.port(config) for door in _DOORS):
+            doors = [door for door in _DOORS if door.port(config) == port]
+            if port and (server := await _start(bridge, port, doors, closing)) is not None:
+                servers.append(server)
+                addresses |= {door.name: _address(config.host, port) for door in doors}
+        yield addresses
+    finally:
+        closing.set()
+        await asyncio.gather(*(server.stop(LAST_WRITES_S) for server in servers))
+
+
+async def _start(
+    bridge: Bridge, port: int, doors: list[_Door], closing: asyncio.Event
+) -> grpc.aio.Server | None:
+    """Starts a server; None where its port is taken and nobody has named it."""
+    config = bridge.gateway.config
+    server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=config.max_sessions)
+    for door in doors:
+        door.add(bridge, server, closing)
+    health = HealthService(bridge.gateway, [door.service for door in doors])
+    add_HealthServicer_to_server(health, server)  # type: ignore[no-untyped-call]
+    try:
+        server.add_insecure_port(_address(config.host, port))
+    except RuntimeError:
+        if all(door.default_port == port for door in doors):
+            names = ", ".join(door.name for door in doors)
+            log.warning("port %d is taken: the gRPC door %s is off", port, names)
+            return None
+        option = doors[0].option
+        raise ConfigError(
+            f"{option} {port} on {config.host} cannot be used: choose another with "
+            f"--{option.replace('_', '-')}"
+        ) from None
+    await server.start()
+    return server
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
