@@ -129,6 +129,7 @@ class _Engine:
 class _Outlet(Outlet):
     audio = NegotiatedAudio(encoding="pcm_s16le", sample_rate=_RATE_HZ, frame_ms=20)
     max_ahead_ms = 0
+    door = "duplex"
 
     def __init__(self, engine: _Engine) -> None:
         self.emitted: list[ServerMessage] = []
