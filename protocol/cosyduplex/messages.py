@@ -35,10 +35,18 @@ class Length:
     high: int
 
 
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """An object of at most `most` entries."""
+
+    most: int
+
+
 ContextId = Annotated[str, Length(1, 128)]
 VoiceId = Annotated[str, Length(1, 64)]
 Number = Annotated[int, Between(1, 2**53 - 1)]
 Milliseconds = Annotated[int, Between(0, 2**53 - 1)]
+Pronunciations = Annotated[dict[Annotated[str, Length(1, 64)], Annotated[str, Length(0, 128)]], Entries(200)]
 
 # --- parts -------------------------------------------------------------------------------------------
 
@@ -89,10 +97,18 @@ class SpeechOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextOptions:
-    """How to read the text: `normalize` numbers and units; what `markup` it is written in."""
+    """How to read the text: `normalize` numbers and units; what `markup` it is written in.
+
+    `pronunciations` gives what to say for a word or phrase: `{"CosyVoice": "cozy voice"}`. `code` blocks,
+    `tables` and `emoji` are left out or not.
+    """
 
     normalize: bool | None = None
     markup: Literal["markdown", "plain"] | None = None
+    pronunciations: Pronunciations | None = None
+    code: Literal["skip", "announce"] | None = None
+    tables: Literal["read", "skip"] | None = None
+    emoji: Literal["drop", "name"] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,7 @@ from cosyduplex.messages import (
     AudioFrame,
     Between,
     ClientMessage,
+    Entries,
     Length,
     Message,
     ServerMessage,
@@ -237,14 +238,20 @@ def _parser(hint: Any) -> Parser:
         return functools.partial(_literal, typing.get_args(hint))
     if origin is tuple:
         return functools.partial(_array, _parser(typing.get_args(hint)[0]))
+    if origin is dict:
+        key_hint, value_hint = typing.get_args(hint)
+        return functools.partial(_mapping, _parser(key_hint), _parser(value_hint))
     if dataclasses.is_dataclass(hint):
         return functools.partial(_object, hint)
     return _SCALARS.get(hint) or functools.partial(_enum, hint)
 
 
-def _limited(inner: Parser, limit: Between | Length, item: Any, where: str) -> Any:
+def _limited(inner: Parser, limit: Between | Length | Entries, item: Any, where: str) -> Any:
     value = inner(item, where)
-    if isinstance(limit, Length):
+    if isinstance(limit, Entries):
+        if len(value) > limit.most:
+            raise _WrongField(f"{where} must have {limit.most} entries at most")
+    elif isinstance(limit, Length):
         if not limit.low <= len(value) <= limit.high:
             raise _WrongField(f"{where} must have {limit.low} to {limit.high} characters")
     elif not limit.low <= value <= limit.high:
@@ -313,6 +320,16 @@ def _array(inner: Parser, item: Any, where: str) -> tuple[Any, ...]:
     if not isinstance(item, list):
         raise _WrongField(f"{where} must be an array")
     return tuple(inner(entry, f"{where}[{i}]") for i, entry in enumerate(item))
+
+
+def _mapping(key_parser: Parser, value_parser: Parser, item: Any, where: str) -> dict[Any, Any]:
+    if not isinstance(item, dict):
+        raise _WrongField(f"{where} must be an object")
+    return {
+        key_parser(key, f"{where}: the key {_short(key)}"): value_parser(value, f"{where}[{_short(key)}]")
+        for key, value in item.items()
+        if value is not None
+    }
 
 
 def _object(cls: Any, item: Any, where: str) -> Any:

@@ -38,6 +38,7 @@ from cosyduplex_server.gateway import Gateway
 from cosyduplex_server.http import make_app
 from cosyduplex_server.listener import DUPLEX_PATH, NATIVE_DOOR, http_protocol, websocket_factory
 from cosyduplex_server.metrics import Metrics
+from cosyduplex_server.text.front import warm
 from cosyduplex_server.tls import make_tls_context
 from cosyduplex_server.voice_store import VoiceStore, default_voices_dir
 
@@ -165,8 +166,9 @@ async def _end(task: asyncio.Task[None]) -> None:
 
 
 def _warm_up(engine_hz: int) -> None:
-    """Does once, off the event loop, what the first session would wait for: libopus and the filters."""
+    """Does once, off the event loop, what the first session would wait for: libopus, filters, text rules."""
     opus_available()
+    warm()
     for rate_hz in PCM_SAMPLE_RATES_HZ if engine_hz else ():
         Resampler(engine_hz, rate_hz)
 

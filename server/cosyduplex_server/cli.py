@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_serve(commands)
     _add_say(commands)
+    _add_text(commands)
     _add_voices(commands)
     _add_models(commands)
     _add_worker(commands)
@@ -204,6 +205,68 @@ async def local_server() -> AsyncIterator[str]:
     config = Config(port=0, voice_processes=1, drain_timeout=0.5, voices_dir=voices_dir)
     async with run_server(config) as running:
         yield running.urls[0]
+
+
+# --- text --------------------------------------------------------------------------------------------
+
+
+def _add_text(commands: Any) -> None:
+    text = _add(
+        commands,
+        "text",
+        _text,
+        "Shows what would be spoken of a text: one JSON object a line.",
+    )
+    text.add_argument("text", nargs="*", metavar="TEXT", help="the text; standard input when left out")
+    text.add_argument("--feed", type=_positive, metavar="N", help="append it in pieces of N characters")
+    text.add_argument(
+        "--language", metavar="CODE", default="auto", help="zh, en, …; found out from the text when left out"
+    )
+    text.add_argument(
+        "--markup",
+        choices=["markdown", "plain"],
+        default="markdown",
+        help="what it is written in; of plain text only what has no sound is left out (default: markdown)",
+    )
+    text.add_argument(
+        "--no-normalize",
+        dest="normalize",
+        action="store_false",
+        help="leave numbers, dates and units as they are written",
+    )
+    text.add_argument(
+        "--code", choices=["skip", "announce"], default="skip", help="blocks of code (default: skip)"
+    )
+    text.add_argument("--tables", choices=["read", "skip"], default="read", help="tables (default: read)")
+    text.add_argument("--emoji", choices=["drop", "name"], default="drop", help="emoji (default: drop)")
+    text.add_argument(
+        "--pronounce",
+        type=_pronunciation,
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="say VALUE where KEY is written; may be repeated",
+    )
+
+
+def _positive(value: str) -> int:
+    number = int(value)
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return number
+
+
+def _pronunciation(value: str) -> tuple[str, str]:
+    written, equals, spoken = value.partition("=")
+    if not (written and equals):
+        raise argparse.ArgumentTypeError(f"{value!r} is not KEY=VALUE")
+    return written, spoken
+
+
+def _text(arguments: argparse.Namespace) -> int:
+    from cosyduplex_server.text_command import run
+
+    return run(arguments)
 
 
 # --- voices ------------------------------------------------------------------------------------------

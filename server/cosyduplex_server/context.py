@@ -133,7 +133,17 @@ class Context:
         self._gateway = gateway
         self._loop = asyncio.get_running_loop()
         self._wants_marks = marks
-        self._front = TextFrontEnd(markup=settings.text.markup or "markdown", language=settings.language)
+        text = settings.text
+        self._front = TextFrontEnd(
+            markup=text.markup or "markdown",
+            language=settings.language,
+            voice_language=gateway.voice_language(settings.voice),
+            normalize=text.normalize is not False,
+            pronunciations=text.pronunciations,
+            code=text.code or "skip",
+            tables=text.tables or "read",
+            emoji=text.emoji or "drop",
+        )
         self._transcript = Transcript()
         self._stream: EngineStream | None = None
         self._task: asyncio.Task[None] | None = None

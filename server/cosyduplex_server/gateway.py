@@ -144,6 +144,13 @@ class Gateway:
         warning = f"the {called} cannot be spoken ({reason}): the default voice speaks instead"
         return "", self.spoken_language(voice.language), warning
 
+    def voice_language(self, asked: str) -> str:
+        """The language of the voice that speaks when `asked` is asked for; empty where it is not known."""
+        built_in = self.pool.description.voices
+        spoken = next((voice for voice in built_in if voice.id == asked or not asked), None)
+        voice = spoken or self.voices.find(asked or self.voice_id(None))
+        return voice.language if voice else ""
+
     def not_honoured(self, speech: SpeechOptions, language: str | None) -> tuple[str, ...]:
         """One sentence for each option that was given and that the engine does not know."""
         known = self.pool.description.parameters

@@ -14,7 +14,7 @@ import yaml
 
 import cosyduplex
 from cosyduplex.errors import ErrorCode
-from cosyduplex.messages import CLIENT_MESSAGES, PROTOCOL, SERVER_MESSAGES, Between, Length
+from cosyduplex.messages import CLIENT_MESSAGES, PROTOCOL, SERVER_MESSAGES, Between, Entries, Length
 
 _SCALARS: dict[Any, dict[str, Any]] = {
     str: {"type": "string"},
@@ -41,7 +41,9 @@ def schema_of(hint: Any) -> dict[str, Any]:
     if origin in (tuple, list):
         return {"type": "array", "items": schema_of(typing.get_args(hint)[0])}
     if origin is dict:
-        return {"type": "object", "additionalProperties": schema_of(typing.get_args(hint)[1])}
+        keys, values = map(schema_of, typing.get_args(hint))
+        named = {} if keys == {"type": "string"} else {"propertyNames": keys}
+        return {"type": "object", "additionalProperties": values} | named
     if dataclasses.is_dataclass(hint):
         return _object(hint)
     if inspect.isclass(hint) and issubclass(hint, enum.Enum):
@@ -49,7 +51,9 @@ def schema_of(hint: Any) -> dict[str, Any]:
     return dict(_SCALARS[hint])
 
 
-def _limits(limit: Between | Length) -> dict[str, Any]:
+def _limits(limit: Between | Length | Entries) -> dict[str, Any]:
+    if isinstance(limit, Entries):
+        return {"maxProperties": limit.most}
     if isinstance(limit, Length):
         return {"minLength": limit.low, "maxLength": limit.high}
     return {"minimum": limit.low, "maximum": limit.high}

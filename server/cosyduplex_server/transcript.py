@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 
 from cosyduplex.messages import WordMark
 from cosyduplex_server.text.front import Segment
+
+_LETTER = re.compile(r"[^\W_]")
 
 
 class Transcript:
@@ -21,8 +24,10 @@ class Transcript:
         self._base = 0  # position of the first code point still kept
         # Of each segment at the engine, for each of its characters the position it stands for.
         self._positions: dict[int, list[int]] = {}
+        self._spoken: dict[int, str] = {}
+        self._ends: dict[int, dict[int, int]] = {}  # of positions that stand for several code points
         self._word_ends_ms: list[int] = []
-        self._char_ends: list[int] = []
+        self._heard_to: list[int] = []  # how far one got who heard so many words
 
     def append(self, text: str) -> None:
         """Takes appended text."""
@@ -37,14 +42,20 @@ class Transcript:
         if not self._positions:
             self._drop_before(segment.source_start)
         self._positions[segment.index] = list(segment.offsets[:-1])
+        self._spoken[segment.index] = segment.text
+        self._ends[segment.index] = dict(segment.ends)
 
     def extend_segment(self, part: Segment) -> None:
         """Takes the next part of a segment that has begun."""
         self._positions[part.index] += part.offsets[:-1]
+        self._spoken[part.index] += part.text
+        self._ends[part.index].update(part.ends)
 
     def end_segment(self, index: int) -> None:
         """Lets go of a segment that has been spoken."""
         self._positions.pop(index, None)
+        self._spoken.pop(index, None)
+        self._ends.pop(index, None)
 
     def _drop_before(self, position: int) -> None:
         text = "".join(self._chunks)
@@ -63,9 +74,12 @@ class Transcript:
         positions = self._positions.get(segment_index, ())
         if not 0 <= char_start < char_end <= len(positions):
             return None
-        start, end = positions[char_start], positions[char_end - 1] + 1
+        start, last = positions[char_start], positions[char_end - 1]
+        end = self._ends[segment_index].get(last, last + 1)
         self._word_ends_ms.append(end_ms)
-        self._char_ends.append(end)
+        following = _LETTER.search(self._spoken[segment_index], char_end)
+        # A "½" of which only "one" has been said has not been heard.
+        self._heard_to.append(min(end, positions[following.start()]) if following else end)
         return WordMark(
             text=self._slice(start, end), start_ms=start_ms, end_ms=end_ms, char_start=start, char_end=end
         )
@@ -73,4 +87,4 @@ class Transcript:
     def heard_chars(self, played_ms: float) -> int:
         """How far into the text somebody got who heard so much: to the end of the last whole word."""
         words = bisect_right(self._word_ends_ms, played_ms)
-        return self._char_ends[words - 1] if words else 0
+        return self._heard_to[words - 1] if words else 0

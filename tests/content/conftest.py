@@ -190,6 +190,10 @@ def clauses() -> Callable[[str], list[str]]:
         front = TextFrontEnd()
         front.append(text)
         front.end()
-        return [item.text for item in iter(front.next, None) if isinstance(item, Segment)]
+        taken: list[str] = []
+        while (item := front.next()) is not None or front.busy:
+            if isinstance(item, Segment):
+                taken.append(item.text)
+        return taken
 
     return segments

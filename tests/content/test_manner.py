@@ -68,7 +68,7 @@ async def test_men_and_women_differ_in_pitch(listen):
     assert pitch_hz(man) < 0.75 * pitch_hz(woman)
 
 
-async def test_a_chinese_voice_reads_digits_in_chinese(listen, voice):
+async def test_each_voice_reads_digits_in_its_own_language(listen, voice):
     text = "3, 4, 5, 6, 7."
     openings = [ContextOpen(context_id=name, voice=name) for name in ("zh-f", "en-f")]
     heard = dict(zip(("zh-f", "en-f"), await spoken(listen, *openings, text=text), strict=True))

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
+import pytest
+
+from cosyduplex.messages import WordMark
 from cosyduplex_server.text.front import Segment, TextFrontEnd
 from cosyduplex_server.transcript import Transcript
 
@@ -12,10 +17,10 @@ def transcript_of(*pieces: str) -> tuple[Transcript, list[Segment]]:
         front.append(piece)
         transcript.append(piece)
     front.end()
-    while (item := front.next()) is not None:
-        assert isinstance(item, Segment)
-        segments.append(item)
-        transcript.begin_segment(item)
+    while (item := front.next()) is not None or front.busy:
+        if isinstance(item, Segment):
+            segments.append(item)
+            transcript.begin_segment(item)
     return transcript, segments
 
 
@@ -84,3 +89,50 @@ def test_a_mark_of_no_segment_is_no_mark():
     assert transcript.mark(7, 0, 1, 0, 1) is None
     assert transcript.mark(0, 3, 3, 0, 1) is None
     assert transcript.mark(0, 3, 99, 0, 1) is None
+
+
+def test_a_word_that_stands_for_several_characters_is_all_of_them():
+    transcript, segments = transcript_of("一共10个")
+    ten = segments[0].text.index("十")
+    mark = transcript.mark(0, ten, ten + 1, 100, 200)
+    assert mark is not None
+    assert (mark.text, mark.char_start, mark.char_end) == ("10", 2, 4)
+    assert transcript.heard_chars(200) == 4
+
+
+def marks_of(text: str) -> tuple[Transcript, list[WordMark]]:
+    """The marks of each word of a text, the n-th heard at n seconds."""
+    transcript, segments = transcript_of(text)
+    marks = []
+    for segment in segments:
+        for word in re.finditer(r"[a-z']+|[\u4e00-\u9fff]", segment.text, re.IGNORECASE):
+            ms = 1000 * len(marks) + 1000
+            mark = transcript.mark(segment.index, word.start(), word.end(), ms - 999, ms)
+            assert mark is not None
+            assert mark.text == text[mark.char_start : mark.char_end]
+            marks.append(mark)
+    return transcript, marks
+
+
+@pytest.mark.parametrize(
+    ("text", "places", "heard"),
+    [
+        ("I am 23 now.", ["I", "am", "2", "3", "now"], [1, 4, 6, 7, 11]),
+        ("Add ½ cup.", ["Add", "½", "½", "cup"], [3, 4, 5, 9]),
+        ("它有25℃。", [*"它有2255℃℃"], [1, 2, 2, 3, 3, 4, 4, 5]),
+        ("人口1,200,000。", ["人", "口", "1", ",2", "00", ",0", "00"], [1, 2, 3, 5, 7, 9, 11]),
+        ("A **$5** tip.", ["A", "$", "$5", "tip"], [1, 4, 6, 12]),
+    ],
+)
+def test_each_of_several_words_has_its_share_of_what_was_written(text, places, heard):
+    transcript, marks = marks_of(text)
+    found = [mark.text for mark in marks]
+    assert (found, [transcript.heard_chars(1000 * n + 1000) for n in range(len(marks))]) == (places, heard)
+
+
+def test_an_expression_is_heard_when_the_last_of_its_words_is():
+    transcript, marks = marks_of("The year 1999 was ½ bad.")
+    assert transcript.heard_chars(1000 * len(marks)) == len("The year 1999 was ½ bad")
+    for number, mark in enumerate(marks[:-1]):
+        assert transcript.heard_chars(1000 * number + 1000) <= marks[number + 1].char_start
+        assert mark.char_end <= marks[number + 1].char_end

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from hypothesis import strategies as st
 
-from cosyduplex.messages import CLIENT_MESSAGES, SERVER_MESSAGES, Between, FlowOptions, Length
+from cosyduplex.messages import CLIENT_MESSAGES, SERVER_MESSAGES, Between, Entries, FlowOptions, Length
 
 Strategy = st.SearchStrategy[Any]
 
@@ -46,6 +46,8 @@ def values_of(hint: Any) -> Strategy:
         return st.sampled_from(args)
     if origin is tuple:
         return st.lists(values_of(args[0]), max_size=3).map(tuple)
+    if origin is dict:
+        return st.dictionaries(values_of(args[0]), values_of(args[1]), max_size=3)
     if hint is FlowOptions:
         return st.builds(FlowOptions, max_ahead_ms=st.just(0) | st.integers(200, 600_000))
     if dataclasses.is_dataclass(hint):
@@ -61,7 +63,9 @@ def values_of(hint: Any) -> Strategy:
     }[hint]
 
 
-def _within(base: Any, limit: Between | Length) -> Strategy:
+def _within(base: Any, limit: Between | Length | Entries) -> Strategy:
+    if isinstance(limit, Entries):
+        return values_of(base)
     if isinstance(limit, Length):
         longest = min(limit.high, limit.low + 30)
         return st.text(CHARACTERS, min_size=limit.low, max_size=longest).map(_as_json_can_say)

@@ -26,7 +26,14 @@ CLIENT_GOLDEN: list[tuple[Any, bytes]] = [
             speech=m.SpeechOptions(
                 speed=1.5, pitch=-2.0, volume=0.5, emotion="happy", instruct="slowly", dialect="yue", seed=7
             ),
-            text=m.TextOptions(normalize=False, markup="plain"),
+            text=m.TextOptions(
+                normalize=False,
+                markup="plain",
+                pronunciations={"CosyVoice": "cozy voice", "嗯": ""},
+                code="announce",
+                tables="skip",
+                emoji="name",
+            ),
             flow=m.FlowOptions(max_ahead_ms=0),
             marks=True,
             resume=m.ResumeRequest(session_id="s", resume_token="r", last_seq=4294967295, last_ev=9),
@@ -34,7 +41,9 @@ CLIENT_GOLDEN: list[tuple[Any, bytes]] = [
         b'{"type":"session.start","token":"k","voice":"\xe4\xb8\xad\xe6\x96\x87\xe5\xa5\xb3","language":"zh",'
         b'"audio":{"encoding":"opus","sample_rate":48000,"frame_ms":20,"profile":"narrow","bitrate":24000},'
         b'"speech":{"speed":1.5,"pitch":-2.0,"volume":0.5,"emotion":"happy","instruct":"slowly",'
-        b'"dialect":"yue","seed":7},"text":{"normalize":false,"markup":"plain"},"flow":{"max_ahead_ms":0},'
+        b'"dialect":"yue","seed":7},"text":{"normalize":false,"markup":"plain",'
+        b'"pronunciations":{"CosyVoice":"cozy voice","\xe5\x97\xaf":""},"code":"announce","tables":"skip",'
+        b'"emoji":"name"},"flow":{"max_ahead_ms":0},'
         b'"marks":true,"resume":{"session_id":"s","resume_token":"r","last_seq":4294967295,"last_ev":9}}',
     ),
     (m.ContextOpen(), b'{"type":"context.open","context_id":"default","speech":{},"text":{}}'),

@@ -102,6 +102,8 @@ def _out_of_range(hint: Any) -> list[Any]:
     if typing.get_origin(hint) is not Annotated:
         return []
     base, limit = typing.get_args(hint)
+    if isinstance(limit, m.Entries):
+        return [{str(number): "x" for number in range(limit.most + 1)}]
     if isinstance(limit, m.Length):
         return ["x" * (limit.high + 1)] + ([""] if limit.low else [])
     step = 1 if base is int else 0.001
@@ -112,6 +114,8 @@ def _at_the_limits(hint: Any) -> list[Any]:
     if typing.get_origin(hint) is not Annotated:
         return []
     limit = typing.get_args(hint)[1]
+    if isinstance(limit, m.Entries):
+        return [{}, {str(number): "x" for number in range(limit.most)}]
     if isinstance(limit, m.Length):
         return ["x" * limit.low, "x" * limit.high, "😀" * limit.high, "\ud800" * limit.high]
     return [limit.low, limit.high]
@@ -218,6 +222,27 @@ def test_a_wrong_entry_of_an_array_is_named_by_its_position(position: int) -> No
     words[position] = 5
     data = json.dumps({"type": "marks", **VALID[m.Marks], "words": words})
     assert _refused(m.Marks, data) == f"marks: words[{position}] must be an object"
+
+
+@pytest.mark.parametrize(
+    ("entries", "said"),
+    [
+        ({"": "x"}, 'pronunciations: the key "" must have 1 to 64 characters'),
+        ({"k" * 65: "x"}, f'pronunciations: the key "{"k" * 40}\\u2026" must have 1 to 64 characters'),
+        ({"a": "x", "k": "x" * 129}, 'pronunciations["k"] must have 0 to 128 characters'),
+        ({"k": 1}, 'pronunciations["k"] must be a string'),
+        ({"k": ["x"]}, 'pronunciations["k"] must be a string'),
+    ],
+)
+def test_a_wrong_entry_of_an_object_is_named_by_its_key(entries: dict[str, Any], said: str) -> None:
+    data = json.dumps({"type": "context.open", "text": {"pronunciations": entries}})
+    assert _refused(m.ContextOpen, data) == f"context.open: text.{said}"
+
+
+def test_entries_at_their_limits_are_taken_and_null_is_none() -> None:
+    entries = {"k" * 64: "x" * 128, "e": "", "\ud83d": "\ud83d"}
+    data = json.dumps({"type": "context.open", "text": {"pronunciations": {**entries, "n": None}}})
+    assert _decode(m.ContextOpen, data).text.pronunciations == entries
 
 
 @pytest.mark.parametrize("context_id", ["a", "a" * 128, "\ud83d"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import regex
 
@@ -13,7 +14,7 @@ LONGEST_EXPRESSION = 256
 LEFT_CONTEXT = 64
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Reading:
     """One kind of expression and how it is read.
 
@@ -27,16 +28,23 @@ class Reading:
     that a listener waits for.
 
     Patterns of one language are tried together: they name the groups they refer back to, (?P=name), and their
-    flags are of i, m, s and x.
+    flags, which they begin with, are of i, m, s and x.
 
     Attributes:
         name: of the kind, for tests and `cosyduplex text --explain`.
         first: characters it may begin with.
-        pattern: the expression, from its first character. The end of the text counts as a boundary.
+        source: the pattern of the expression, from its first character. The end of the text is a boundary.
         read: the words in its place; None: it is not of this kind after all, and the next reading is tried.
+        in_any_language: it is read so among the letters of another language, too, before what that has.
     """
 
     name: str
     first: frozenset[str]
-    pattern: regex.Pattern[str]
+    source: str
     read: Callable[[regex.Match[str]], str | None]
+    in_any_language: bool = False
+
+    @cached_property
+    def pattern(self) -> regex.Pattern[str]:
+        """The pattern, compiled when it is first asked for: a millisecond each, and there are hundreds."""
+        return regex.compile(self.source)

@@ -12,28 +12,27 @@ tokenizers have it, because at the end of a segment it falls away.
 import re
 from dataclasses import dataclass
 
-from cosyduplex_server.text.speakable import CJK, Run
+from cosyduplex_server.text.marks import CLAUSE_END, CLOSING, SENTENCE_END, complete_words_end
+from cosyduplex_server.text.normalise import SpokenRun
+from cosyduplex_server.text.runs import CJK
 
 # A clause this long is spoken before its sentence ends: 36 letters or 12 CJK characters, about 2.5 s of
 # speech; shorter ones lose their melody. The first is cut however short: first audio matters more.
 CLAUSE_MIN_UNITS = 36
 _UNITS_PER_CJK_CHAR = 3
 
-_SENTENCE_END = "\n。！？；…｡‼⁇⁈⁉।॥؟۔"
-_CLAUSE_END = "，、：—―､؛،"
-_CLOSING = "\"'”’)]}）】」』》〉〕］｝»›"
 _OPENING = "“‘([{（【「『《〈〔［｛«‹"
 _DASHES = "：—―"  # in 3：2 and 2019—2020 no clause ends
 
-_MARK = re.compile(f"[{_SENTENCE_END}{_CLAUSE_END}!?.．,;:–]")
+_MARK = re.compile(f"[{SENTENCE_END}{CLAUSE_END}!?.．,;:–]")
 # What may follow a cut directly and belongs to the text before it.
-_GLUED = re.compile(f"[{re.escape(_SENTENCE_END + _CLAUSE_END + _CLOSING)}!?.．,;:–~～]*")
-_LEAD = re.compile(f"[\\s{re.escape(_SENTENCE_END + _CLAUSE_END)}!?,;:”’)\\]}}）】」』》〉〕］｝»›]*")
+_GLUED = re.compile(f"[{re.escape(SENTENCE_END + CLAUSE_END + CLOSING)}!?.．,;:–~～]*")
+_LEAD = re.compile(f"[\\s{re.escape(SENTENCE_END + CLAUSE_END)}!?,;:”’)\\]}}）】」』》〉〕］｝»›]*")
 # Letters, digits and the symbols that have a name when read aloud.
 _SPEAKABLE = re.compile(r"[^\W_]|[%‰$€£¥₩₹+=×÷±°&@]")
 _CJK_CHAR = re.compile(f"[{CJK}]")
 _LAST_BREAK = re.compile(
-    f".+(?:\\s|(?<![{re.escape(_OPENING)}])(?=[{CJK}])|(?<=[{CJK}])[{re.escape(_CLOSING)}{_CLAUSE_END}]*)",
+    f".+(?:\\s|(?<![{re.escape(_OPENING)}])(?=[{CJK}])|(?<=[{CJK}])[{re.escape(CLOSING)}{CLAUSE_END}]*)",
     re.DOTALL,
 )
 _ODD_SPACE = re.compile(r"[^\S ]|  ")
@@ -54,10 +53,6 @@ _ABBREVIATIONS = frozenset(
 )
 _ADDRESS = re.compile(r"://|^www\.|[^\W_][.@][^\W_]")
 
-# --- The writer's pause
-_LAST_TOKEN = re.compile(rf"(?<![^\s{CJK}\u3000-\u303f])[^\s{CJK}\u3000-\u303f]*\Z")
-_ENDED_WORD = re.compile(rf"[^\W\d_][{_SENTENCE_END}{_CLAUSE_END}!?.,;:–{re.escape(_CLOSING)}]+\Z")
-
 _WAIT, _NO_CUT = -1, 0
 
 
@@ -70,14 +65,17 @@ class Segment:
         text: What is spoken: never empty, never only punctuation, but for the later parts of a segment; all
             of them joined are what the segment is as a whole.
         offsets: For each character of `text` the code point of the appended text it stands for, and one entry
-            more: where the last one ends.
+            more: where the last one ends. The words of one expression may fall into two segments.
         closes: The segment is complete with this.
+        ends: For each character that stands for several code points its offset, and where the last of them
+            ends.
     """
 
     index: int
     text: str
     offsets: tuple[int, ...]
     closes: bool = True
+    ends: tuple[tuple[int, int], ...] = ()
 
     @property
     def source_start(self) -> int:
@@ -95,6 +93,7 @@ class Segmenter:
         self._max_chars = max_segment_chars
         self._text = ""  # from the first character of the next segment
         self._offsets: list[int] = []
+        self._ends: dict[int, int] = {}  # of offsets that stand for several code points
         self._scanned = 0  # no cut is possible before here
         self._released = 0  # characters that have gone out as parts of the next segment
         self._last_fed = "\n"
@@ -107,10 +106,11 @@ class Segmenter:
         """Offset of the first character that has not been handed on."""
         return self._offsets[self._released] if self._released < len(self._offsets) else None
 
-    def feed(self, run: Run) -> None:
+    def feed(self, run: SpokenRun) -> None:
         """Adds a run; white space shrinks to one space or line break."""
         if not run.text:
             return
+        self._ends |= run.ends
         if not _ODD_SPACE.search(run.text) and not (run.text[0] == " " and self._last_fed in " \n"):
             self._append(run.text, run.offsets)
             return
@@ -158,15 +158,17 @@ class Segmenter:
             end = undecided.start()
         return self._take_part(end)
 
-    def next_words(self, *, in_parts: bool) -> Segment | None:
+    def next_words(self, *, in_parts: bool, word_complete: bool) -> Segment | None:
         """The complete words that wait: the writer has paused, and no certain segment is left.
 
         They are a segment of their own. With `in_parts` they are the next part of theirs, and close it only
         where they read as the end of a sentence: a speaker who was given half a sentence waits for the rest.
+
+        Args:
+            in_parts: The engine takes parts.
+            word_complete: The last word is known to be complete, however it looks.
         """
-        last = _LAST_TOKEN.search(self._text)
-        assert last is not None
-        end = len(self._text) if _ENDED_WORD.search(last[0]) else last.start()
+        end = len(self._text) if word_complete else complete_words_end(self._text)
         if in_parts and not self._reads_as_sentence(end):
             return self._take_part(len(self._text[:end].rstrip()))
         return self._cut(end) if _SPEAKABLE.search(self._text, 0, end) else None
@@ -196,6 +198,8 @@ class Segmenter:
         if end:
             self._text = self._text[end:]
             del self._offsets[:end]
+            if self._ends:
+                self._ends = {offset: self._ends[offset] for offset in self._offsets if offset in self._ends}
             self._scanned = self._released = 0
 
     def _cut(self, end: int) -> Segment | None:
@@ -224,8 +228,11 @@ class Segmenter:
         offsets = self._offsets[self._released : stop]
         for space in reversed([space.start() for space in _SPACE_BEFORE_MARK.finditer(text)]):
             del offsets[space]
-        offsets.append(self._offsets[stop - 1] + 1)
-        return Segment(self._index, _SPACE_BEFORE_MARK.sub("", text), tuple(offsets), closes)
+        last = self._offsets[stop - 1]
+        last_end = self._ends.get(last, last + 1)
+        ends = tuple((at, self._ends[at]) for at in offsets if at in self._ends) if self._ends else ()
+        text = _SPACE_BEFORE_MARK.sub("", text)
+        return Segment(self._index, text, (*offsets, last_end), closes, ends)
 
     def _find_cut(self, final: bool) -> int | None:
         while True:
@@ -258,13 +265,13 @@ class Segmenter:
 
     def _judge(self, at: int, final: bool) -> int:
         char = self._text[at]
-        if char in _SENTENCE_END:
+        if char in SENTENCE_END:
             return at + 1
         if char in "!?":
             return self._judge_exclamation(at, final)
         if char in ".．":
             return self._judge_stop(at, final)
-        if char in _CLAUSE_END:
+        if char in CLAUSE_END:
             return self._judge_clause(at, final)
         return self._judge_comma(at, final)
 
@@ -281,7 +288,7 @@ class Segmenter:
         after = self._after(at + 1, final)
         if after is None:
             return _WAIT
-        ends = after.isspace() or after in _CLOSING or after in "!?" or _CJK_CHAR.match(after)
+        ends = after.isspace() or after in CLOSING or after in "!?" or _CJK_CHAR.match(after)
         return at + 1 if ends else _NO_CUT
 
     def _judge_stop(self, at: int, final: bool) -> int:
@@ -293,7 +300,7 @@ class Segmenter:
         after = self._after(end, final)
         if after is None:
             return _WAIT
-        if not (after.isspace() or after in _CLOSING or _CJK_CHAR.match(after)):
+        if not (after.isspace() or after in CLOSING or _CJK_CHAR.match(after)):
             return _NO_CUT
         return end if end > at + 1 else self._judge_single_stop(at, final)
 
@@ -319,7 +326,7 @@ class Segmenter:
         elif _CJK_CHAR.match(before):
             return self._cut_clause(at)
         end = at + 1
-        while self._text[end : end + 1] in _CLOSING and end < min(at + 4, len(self._text)):
+        while self._text[end : end + 1] in CLOSING and end < min(at + 4, len(self._text)):
             end += 1
         after = self._after(end, final)
         if after is None:
