@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import struct
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack
 from typing import Final
 
-from cosyduplex.errors import ErrorCode
 from cosyduplex.messages import AudioOptions, SpeechOptions
 from cosyduplex_bridges.bridge import Bridge
 from cosyduplex_bridges.codecs import Codec, make_encoder
+from cosyduplex_bridges.emotions import split_prompt
 from cosyduplex_bridges.grpc_calls import Call, answers, bad_request, credential, identify, warn, write
 from cosyduplex_bridges.grpc_stubs import cosyvoice_pb2 as cosyvoice
 from cosyduplex_bridges.grpc_stubs import cosyvoice_pb2_grpc as cosyvoice_grpc
-from cosyduplex_server.audio.reference import Recording, bad_audio, read_recording
-from cosyduplex_server.errors import Failure
-from cosyduplex_server.gateway import Gateway
-from cosyduplex_server.utterance import Utterance, UtteranceOptions
+from cosyduplex_bridges.one_shot import engine_audio, voice_of_recording
+from cosyduplex_server.audio.reference import bad_audio
+from cosyduplex_server.utterance import UtteranceOptions
 
 DOOR: Final = "cosyvoice"
 _PROMPT_HZ: Final = 16_000
@@ -43,8 +40,12 @@ class CosyVoiceService(cosyvoice_grpc.CosyVoiceServicer):
     @answers
     async def _infer(self, request: cosyvoice.Request, context: Call) -> None:
         identify(self._gateway, DOOR, "speak", (credential(context),))
-        text = _text(request)
-        async with self._open(request) as utterance:
+        instruction, text = split_prompt(_text(request))
+        async with AsyncExitStack() as resources:
+            voice = await self._voice(request, resources)
+            speech = SpeechOptions(instruct=_own_instruction(request) or instruction or None)
+            options = UtteranceOptions(voice=voice, speech=speech, audio=self._audio)
+            utterance = resources.enter_context(self._gateway.open_utterance(DOOR, options))
             utterance.append(text)
             utterance.end()
             encoder = make_encoder(Codec.PCM, utterance.sample_rate_hz)
@@ -53,48 +54,28 @@ class CosyVoiceService(cosyvoice_grpc.CosyVoiceServicer):
                 await write(context, cosyvoice.Response(tts_audio=data), timeout_s)
         warn(context, utterance.warnings)
 
-    @asynccontextmanager
-    async def _open(self, request: cosyvoice.Request) -> AsyncIterator[Utterance]:
+    async def _voice(self, request: cosyvoice.Request, resources: AsyncExitStack) -> str | None:
         match request.WhichOneof("RequestPayload"):
-            case "sft_request":
-                with self._begin(self._voice(request.sft_request.spk_id)) as utterance:
-                    yield utterance
-            case "instruct_request":
-                asked = request.instruct_request
-                speech = SpeechOptions(instruct=_instruct(asked.instruct_text))
-                with self._begin(self._voice(asked.spk_id), speech) as utterance:
-                    yield utterance
             case "zero_shot_request":
-                prompt = request.zero_shot_request
-                async with self._as_recorded(prompt.prompt_audio, prompt.prompt_text) as utterance:
-                    yield utterance
+                audio = request.zero_shot_request.prompt_audio
+                said = split_prompt(request.zero_shot_request.prompt_text)[1]
+            case "cross_lingual_request":
+                audio, said = request.cross_lingual_request.prompt_audio, ""
+            case "instruct_request":
+                return self._bridge.voice(DOOR, request.instruct_request.spk_id or None)
             case _:
-                async with self._as_recorded(request.cross_lingual_request.prompt_audio, "") as utterance:
-                    yield utterance
+                return self._bridge.voice(DOOR, request.sft_request.spk_id or None)
+        return await voice_of_recording(self._gateway, resources, _wav(audio), said)
 
-    @asynccontextmanager
-    async def _as_recorded(self, audio: bytes, text: str) -> AsyncIterator[Utterance]:
-        async with self._gateway.enrolments:
-            recording = await asyncio.to_thread(_recording, audio)
-        async with self._gateway.voices.guest(recording, text) as voice:
-            with self._begin(voice) as utterance:
-                yield utterance
-
-    def _voice(self, name: str) -> str | None:
-        return self._bridge.voice(DOOR, name or None)
-
-    def _begin(self, voice: str | None, speech: SpeechOptions | None = None) -> Utterance:
-        audio = AudioOptions(encoding="pcm_s16le", sample_rate=_rate_hz(self._gateway))
-        options = UtteranceOptions(voice=voice, speech=speech or SpeechOptions(), audio=audio)
-        return self._gateway.open_utterance(DOOR, options)
-
-
-def _rate_hz(gateway: Gateway) -> int:
-    """The rate of the answers. Upstream's client takes 22050 for granted, its newer models give 24000."""
-    rate_hz = gateway.config.cosyvoice_rate or gateway.pool.description.sample_rate_hz
-    if not rate_hz:
-        raise Failure(ErrorCode.ENGINE_UNAVAILABLE, "no engine is ready yet", retry_after_ms=1000)
-    return rate_hz
+    @property
+    def _audio(self) -> AudioOptions:
+        """Upstream's client takes 22050 Hz for granted, and upstream's newer models give 24000."""
+        rate_hz = self._gateway.config.cosyvoice_rate
+        return (
+            AudioOptions(encoding="pcm_s16le", sample_rate=rate_hz)
+            if rate_hz
+            else engine_audio(self._gateway)
+        )
 
 
 def _text(request: cosyvoice.Request) -> str:
@@ -110,25 +91,24 @@ def _text(request: cosyvoice.Request) -> str:
     return text
 
 
-def _instruct(text: str) -> str | None:
+def _own_instruction(request: cosyvoice.Request) -> str:
+    """The instruction without the marks of CosyVoice3's examples; "" for none."""
+    text = request.instruct_request.instruct_text
     if len(text) > _MAX_INSTRUCT_CHARS:
         raise bad_request(f"instruct_text may have {_MAX_INSTRUCT_CHARS} characters at most")
-    return text or None
+    before, behind = split_prompt(text)
+    return before or behind
 
 
-def _recording(audio: bytes) -> Recording:
-    """The recording in `prompt_audio`: samples, or a WAV file from who has missed that there is no header."""
-    if audio[:4] == b"RIFF":
-        return read_recording(audio)
+def _wav(audio: bytes) -> bytes:
+    """The recording in `prompt_audio` as a file. Some send one: there, upstream hears its header as a click."""
+    if not audio or audio[:4] == b"RIFF":
+        return audio
     if len(audio) % 2:
         raise bad_audio(
             f"prompt_audio has {len(audio)} bytes, which are not whole 16-bit samples",
             "Send mono s16le samples at 16 kHz.",
         )
-    return read_recording(_wav(audio) if audio else b"")
-
-
-def _wav(pcm: bytes) -> bytes:
     form = struct.pack("<HHIIHH", 1, 1, _PROMPT_HZ, 2 * _PROMPT_HZ, 2, 16)
-    chunks = b"fmt " + struct.pack("<I", len(form)) + form + b"data" + struct.pack("<I", len(pcm)) + pcm
+    chunks = b"fmt " + struct.pack("<I", len(form)) + form + b"data" + struct.pack("<I", len(audio)) + audio
     return b"RIFF" + struct.pack("<I", 4 + len(chunks)) + b"WAVE" + chunks

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -109,25 +110,37 @@ async def _start(
 ) -> grpc.aio.Server | None:
     """Starts a server; None where its port is taken and nobody has named it."""
     config = bridge.gateway.config
+    if (problem := _problem(config.host, port)) is not None:
+        if all(door.default_port == port for door in doors):
+            names = ", ".join(door.name for door in doors)
+            log.warning("port %d cannot be used (%s): gRPC door off: %s", port, problem, names)
+            return None
+        option = doors[0].option
+        raise ConfigError(
+            f"{option} {port} on {config.host} cannot be used ({problem}): choose another with "
+            f"--{option.replace('_', '-')}"
+        )
     server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=config.max_sessions)
     for door in doors:
         door.add(bridge, server, closing)
     health = HealthService(bridge.gateway, [door.service for door in doors])
     add_HealthServicer_to_server(health, server)  # type: ignore[no-untyped-call]
-    try:
-        server.add_insecure_port(_address(config.host, port))
-    except RuntimeError:
-        if all(door.default_port == port for door in doors):
-            names = ", ".join(door.name for door in doors)
-            log.warning("port %d is taken: the gRPC door %s is off", port, names)
-            return None
-        option = doors[0].option
-        raise ConfigError(
-            f"{option} {port} on {config.host} cannot be used: choose another with "
-            f"--{option.replace('_', '-')}"
-        ) from None
+    server.add_insecure_port(_address(config.host, port))
     await server.start()
     return server
+
+
+def _problem(host: str, port: int) -> str | None:
+    """Why a port cannot be listened on. gRPC itself would say so on standard error, in its own way."""
+    family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            probe.listen()
+        except OSError as error:
+            return error.strerror
+    return None
 
 
 def _address(host: str, port: int) -> str:

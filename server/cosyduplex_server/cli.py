@@ -126,6 +126,7 @@ def _say_ready(running: Any, log_format: str) -> None:
             "ready": True,
             "version": cosyduplex.__version__,
             "urls": [*running.urls, running.ws_url],
+            "grpc": dict(running.grpc),
             "engine": running.gateway.engine_name,
             "reason": running.gateway.engine_reason,
             "voices": running.gateway.num_voices,

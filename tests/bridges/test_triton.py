@@ -20,7 +20,6 @@ from bridges.grpc_calls import free_ports, loudest_hz, metric, speech_like, unti
 
 from cosyduplex_bridges.grpc_stubs import health_pb2, kserve_pb2, kserve_pb2_grpc
 from cosyduplex_bridges.grpc_stubs.health_pb2_grpc import HealthStub
-from cosyduplex_server.testing import cloned_tone_hz
 
 END = b"%END%"
 RATE_HZ = 16_000
@@ -234,13 +233,16 @@ async def test_requests_without_an_id_are_answered_one_after_another(door: Door)
 
 
 async def test_requests_of_different_ids_are_answered_at_the_same_time(slow_door: Door) -> None:
-    replies = await slow_door.answers(ask("A rather long text, in truth.", "long"), ask("Hi.", "short"))
+    replies = await slow_door.answers(
+        ask("A rather long text of ten words or so.", "long"), ask("Hi.", "short")
+    )
     ids = [reply.infer_response.id for reply in replies]
     assert ids.index("short") < len(ids) - 1 - ids[::-1].index("long")
     assert ids[-1] == "long"
     assert_spoken([reply for reply in replies if reply.infer_response.id == "short"], "Hi.")
     assert_spoken(
-        [reply for reply in replies if reply.infer_response.id == "long"], "A rather long text, in truth."
+        [reply for reply in replies if reply.infer_response.id == "long"],
+        "A rather long text of ten words or so.",
     )
 
 
@@ -698,10 +700,9 @@ async def test_a_recording_that_comes_along_is_the_voice(door: Door) -> None:
     sound = waveform(await door.answers(request))
     assert len(sound) == seconds("Hello there.") * 24_000
     assert 0.01 < np.abs(sound).max() <= 1
-    assert loudest_hz(sound, 24_000) >= cloned_tone_hz(b"") - 800
-    assert loudest_hz(sound, 24_000) > 1150
-    (added,) = [entry for entry in door.scripted.voices.entries if entry.get("text") == "What it says."]
-    assert added["source"] == "recording"
+    assert loudest_hz(sound, 24_000) > 1150  # a clone's tone, not one of the other voices'
+    added = door.scripted.voices.last()
+    assert (added["text"], added["source"]) == ("What it says.", "recording")
 
 
 async def test_silence_behind_the_recording_is_no_part_of_it(door: Door) -> None:
@@ -766,7 +767,7 @@ def test_a_port_that_was_named_and_is_taken_ends_the_start() -> None:
         run = subprocess.run([*command, *ports], capture_output=True, text=True, timeout=30)
     assert run.returncode == 2
     assert run.stderr.splitlines() == [
-        f"cosyduplex: triton_grpc_port {port} on 127.0.0.1 cannot be used: "
+        f"cosyduplex: triton_grpc_port {port} on 127.0.0.1 cannot be used (Address already in use): "
         "choose another with --triton-grpc-port"
     ]
 
@@ -783,7 +784,7 @@ def usual_port_taken() -> Iterator[None]:
 @pytest.mark.usefixtures("usual_port_taken")
 def test_a_usual_port_that_is_taken_closes_the_door_alone(start_server: Callable[..., Any]) -> None:
     server = start_server("--engine", "espeak", "--voice-processes", "1", "--triton-grpc-port", "8001")
-    assert "port 8001 is taken" in server.log()
+    assert "port 8001 cannot be used" in server.log()
 
 
 async def test_a_server_that_ends_lets_what_is_spoken_finish(serve_triton: Callable[..., Door]) -> None:

@@ -43,12 +43,14 @@ class _Task:
 
     Attributes:
         id: the client's.
+        is_one_way: it came whole, and its client reads results of another form.
         accepts_text: it has not been finished.
         warnings: a sentence for each thing that is not done as asked.
     """
 
-    def __init__(self, task_id: str, wanted: Wanted, narration: Narration) -> None:
+    def __init__(self, task_id: str, wanted: Wanted, narration: Narration, *, is_one_way: bool) -> None:
         self.id = task_id
+        self.is_one_way = is_one_way
         self.wanted = wanted
         self.narration = narration
         self.accepts_text = True
@@ -121,7 +123,7 @@ class InferenceDialect(Dialect):
         encoder = wanted.audio.encoder()
         utterance = self.session.speak(wanted.options, task_id)
         narration = Narration(self._bridge, utterance, encoder, word_times=wanted.word_times)
-        self._task = task = _Task(task_id, wanted, narration)
+        self._task = task = _Task(task_id, wanted, narration, is_one_way=is_one_way)
         # At once, however long the engine's queue is: dashscope 2.0.2 gives up after 10 s without it.
         self._send(task, "task-started", {})
         self._await_text(task)
@@ -179,7 +181,10 @@ class InferenceDialect(Dialect):
             task.stop_clock()
 
     def _tell_part(self, task: _Task, part: SentenceBegin | SentenceAudio | SentenceEnd) -> None:
-        self._send(task, "result-generated", result_of(part))
+        if not task.is_one_way:
+            self._send(task, "result-generated", result_of(part))
+        elif isinstance(part, SentenceEnd):
+            self._send(task, "result-generated", one_way_result_of(part))
         if isinstance(part, SentenceAudio):
             self.session.send_binary(part.data)
 
@@ -188,12 +193,10 @@ class InferenceDialect(Dialect):
         task.stop_clock()
         for warning in task.warnings:
             log.info("not done as asked", extra={"door": DOOR, "warning": warning})
-        characters = task.narration.characters
-        self._send(
-            task,
-            "task-finished",
-            {"output": {"sentence": {"words": []}}, "usage": {"characters": characters}},
-        )
+        # The older client of dashscope 2.0.2 takes a last output for one more sentence.
+        output: dict[str, Any] | None = None if task.is_one_way else {"sentence": {"words": []}}
+        usage = {"characters": task.narration.characters}
+        self._send(task, "task-finished", {"output": output, "usage": usage})
 
     def _send(self, task: _Task, event: str, payload: dict[str, Any]) -> None:
         attributes: dict[str, Any] = {}
@@ -252,3 +255,17 @@ def result_of(part: SentenceBegin | SentenceAudio | SentenceEnd) -> dict[str, An
         for word in part.words
     ]
     return {"output": output, "usage": {"characters": part.characters}}
+
+
+def one_way_result_of(end: SentenceEnd) -> dict[str, Any]:
+    """What the older protocol says of a sentence: times are of the whole audio."""
+    words = [
+        {
+            "text": encodable(word.text),
+            "begin_time": end.start_ms + word.begin_ms,
+            "end_time": end.start_ms + word.end_ms,
+        }
+        for word in end.words
+    ]
+    sentence = {"begin_time": end.start_ms, "end_time": end.end_ms, "words": words}
+    return {"output": {"sentence": sentence}, "usage": {"characters": end.characters}}

@@ -96,9 +96,7 @@ class Wanted:
     ignored: tuple[str, ...]
 
 
-def read_parameters(
-    bridge: Bridge, fields: Fields, max_ahead_ms: int, *, needs_voice: bool = True
-) -> Wanted:
+def read_parameters(bridge: Bridge, fields: Fields, max_ahead_ms: int, *, needs_voice: bool = True) -> Wanted:
     """What the parameters of a task, or of an HTTP request, ask for.
 
     Raises:
@@ -109,7 +107,9 @@ def read_parameters(
     ignored = [sentence for name, sentence in _NOT_MADE.items() if fields.flag(name)]
     if pronunciations and not _TAKES_PRONUNCIATIONS:
         ignored.append("hot_fix is not known here")
-    text: dict[str, Any] = {"markup": "markdown" if fields.flag("enable_markdown_filter") else "plain"}
+    text: dict[str, Any] = {}
+    if "enable_markdown_filter" in fields:
+        text["markup"] = "markdown" if fields.flag("enable_markdown_filter") else "plain"
     if pronunciations and _TAKES_PRONUNCIATIONS:
         text["pronunciations"] = pronunciations
     options = UtteranceOptions(

@@ -154,12 +154,20 @@ class Word:
 
 @dataclass(frozen=True, slots=True)
 class SentenceEnd:
-    """The sentence has been spoken. `characters`: of all the text so far, as `count_characters` counts."""
+    """The sentence has been spoken.
+
+    Attributes:
+        characters: of all the text so far, as `count_characters` counts.
+        start_ms: where its audio begins in the utterance, from where its words' times count.
+        end_ms: where it ends there.
+    """
 
     index: int
     text: str
     words: tuple[Word, ...]
     characters: int
+    start_ms: int
+    end_ms: int
 
 
 Part = SentenceBegin | SentenceAudio | SentenceEnd
@@ -201,6 +209,7 @@ class Narration:
         self._sentences = Sentences()
         self._spoken: _Sentence | None = None  # the one that is being spoken
         self._num_begun = 0
+        self._at_ms = 0  # how much audio there has been
         self._last_begin: int | None = None  # of the last word's sentence, since the last flush
         self._first_begin: int | None = None  # of the first word's
         self._cuts: deque[_Cut] = deque()
@@ -268,8 +277,10 @@ class Narration:
             for part in await self._encode(pcm[: 2 * (cut_at - at)]):
                 yield part
             pcm, at = pcm[2 * (cut_at - at) :], cut_at
+            self._at_ms = at * 1000 // rate_hz
             yield self._end(cut.position)
-            yield self._begin(at * 1000 // rate_hz, cut.position)
+            yield self._begin(self._at_ms, cut.position)
+        self._at_ms = end * 1000 // rate_hz
         for part in await self._encode(pcm):
             yield part
 
@@ -325,7 +336,9 @@ class Narration:
                 )
             )
         self._count(end)
-        return SentenceEnd(sentence.index, text.rstrip(), tuple(words), self.characters)
+        return SentenceEnd(
+            sentence.index, text.rstrip(), tuple(words), self.characters, sentence.start_ms, self._at_ms
+        )
 
     def _count(self, end: int) -> None:
         """Counts what has been spoken, and lets go of it."""

@@ -19,6 +19,7 @@ from cosyduplex.errors import ErrorCode
 from cosyduplex.messages import AudioOptions
 from cosyduplex_bridges.bridge import Bridge
 from cosyduplex_bridges.codecs import Codec, Encoder, make_encoder
+from cosyduplex_bridges.emotions import split_prompt
 from cosyduplex_bridges.grpc_calls import bad_request
 from cosyduplex_bridges.grpc_stubs import kserve_pb2 as kserve
 from cosyduplex_bridges.triton.statistics import Statistics
@@ -201,7 +202,7 @@ class CosyVoice2(Model):
     @asynccontextmanager
     async def open(self, inputs: Inputs) -> AsyncIterator[Speech]:
         """Prepares the recording, where there is one, and opens the utterance; yields it."""
-        said = inputs.text("reference_text")
+        said = split_prompt(inputs.text("reference_text"))[1]
         if "reference_wav" not in inputs:
             # Upstream's client sends the text alone when told to use the server's speaker.
             speech = self._begin(None, None, _WAVEFORM_HZ, Codec.F32LE)

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from dashscope.audio.http_tts.http_speech_synthesizer import HttpSpeechSynthesizer
 from dashscope.audio.qwen_tts_realtime import QwenTtsRealtime, QwenTtsRealtimeCallback
+from dashscope.audio.tts import SpeechSynthesizer as OneWay
 from dashscope.audio.tts_v2 import (
     AudioFormat,
     ResultCallback,
@@ -263,6 +264,18 @@ def test_a_wrong_key_cannot_connect(scripted_server: Callable[..., Server], use:
         synthesizer().call(TEXT)
     use(server, "secret")
     assert synthesizer().call("Hello.")
+
+
+@works("socket: the older one-way client")
+def test_the_older_client_speaks_too(voice: Server) -> None:
+    result = OneWay.call(
+        model="sambert-zhichu-v1", text=TEXT, format="wav", sample_rate=16000, word_timestamp_enabled=True
+    )
+    assert_speech(decoded(result.get_audio_data()), TEXT)
+    (sentence,) = result.get_timestamps()
+    assert sentence["words"][0]["text"] == "The"
+    failed = OneWay.call(model="sambert-zhichu-v1", text=TEXT, format="flac")
+    assert failed.get_response().code == "InvalidParameter"
 
 
 # --- routes
