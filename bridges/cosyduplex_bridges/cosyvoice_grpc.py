@@ -12,7 +12,6 @@ from cosyduplex_bridges.codecs import Codec, make_encoder
 from cosyduplex_bridges.emotions import split_prompt
 from cosyduplex_bridges.grpc_calls import Call, answers, bad_request, credential, identify, warn, write
 from cosyduplex_bridges.grpc_stubs import cosyvoice_pb2 as cosyvoice
-from cosyduplex_bridges.grpc_stubs import cosyvoice_pb2_grpc as cosyvoice_grpc
 from cosyduplex_bridges.one_shot import engine_audio, voice_of_recording
 from cosyduplex_server.audio.reference import bad_audio
 from cosyduplex_server.utterance import UtteranceOptions
@@ -22,7 +21,7 @@ _PROMPT_HZ: Final = 16_000
 _MAX_INSTRUCT_CHARS: Final = 2000
 
 
-class CosyVoiceService(cosyvoice_grpc.CosyVoiceServicer):
+class CosyVoiceService:
     """Answers upstream's clients.
 
     Args:
@@ -33,12 +32,9 @@ class CosyVoiceService(cosyvoice_grpc.CosyVoiceServicer):
         self._bridge = bridge
         self._gateway = bridge.gateway
 
+    @answers
     async def Inference(self, request: cosyvoice.Request, context: Call) -> None:
         """Speaks; the client gets s16le samples."""
-        await self._infer(request, context)
-
-    @answers
-    async def _infer(self, request: cosyvoice.Request, context: Call) -> None:
         identify(self._gateway, DOOR, "speak", (credential(context),))
         instruction, text = split_prompt(_text(request))
         async with AsyncExitStack() as resources:
@@ -101,7 +97,7 @@ def _own_instruction(request: cosyvoice.Request) -> str:
 
 
 def _wav(audio: bytes) -> bytes:
-    """The recording in `prompt_audio` as a file. Some send one: there, upstream hears its header as a click."""
+    """The recording in `prompt_audio` as a file; some send one, though there shall be samples alone."""
     if not audio or audio[:4] == b"RIFF":
         return audio
     if len(audio) % 2:

@@ -47,12 +47,10 @@ class Fields:
     """The fields of a request; `null` is as good as none.
 
     Attributes:
-        values: by name; uploads are bytes.
-        written: all values came as text, so that "2" is a number and "true" a truth value.
+        values: by name; uploads are bytes, and all else in a form is text.
     """
 
     values: Mapping[str, Any]
-    written: bool = False
 
     def get(self, name: str) -> Any:
         """Whatever the field holds."""
@@ -87,8 +85,6 @@ class Fields:
             FieldFailure: it is something else.
         """
         value = self.values.get(name)
-        if self.written and isinstance(value, str):
-            value = _number(value)
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
@@ -102,8 +98,6 @@ class Fields:
             FieldFailure: it is something else.
         """
         value = self.values.get(name)
-        if self.written and isinstance(value, str):
-            value = {"true": True, "1": True, "false": False, "0": False, "": None}.get(value.lower(), value)
         if value is None:
             return default
         if not isinstance(value, bool):
@@ -117,7 +111,7 @@ class Fields:
             FieldFailure: it is something else.
         """
         value = self.values.get(name)
-        if value is None or (self.written and value == ""):
+        if value is None:
             return default
         if value not in choices:
             raise wrong(name, f"must be one of {', '.join(choices)}")
@@ -127,15 +121,6 @@ class Fields:
 def wrong(name: str, problem: str, code: ErrorCode = ErrorCode.BAD_REQUEST) -> FieldFailure:
     """A failure that begins with the name of a field."""
     return FieldFailure(code, f"{name} {problem}", name=name)
-
-
-def _number(text: str) -> float | str | None:
-    if not text.strip():
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        return text
 
 
 # --- reading -----------------------------------------------------------------------------------------
@@ -159,11 +144,11 @@ async def read_fields(gateway: Gateway, request: Request, *, recording: bool) ->
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
         async with _room(gateway, recording):
-            return Fields({**query, **await _read_multipart(request, recording)}, written=True)
+            return Fields({**query, **await _read_multipart(request, recording)})
     body = await _read_body(gateway, request, recording)
     if kind.endswith("json") or body.lstrip()[:1] == b"{":
         return Fields({**query, **await _object(body)})
-    return Fields({**query, **_urlencoded(body)}, written=True)
+    return Fields({**query, **_urlencoded(body)})
 
 
 async def read_object(gateway: Gateway, request: Request, *, recording: bool) -> Fields:

@@ -11,6 +11,9 @@ from typing import Any, Final, NoReturn, TypeVar
 from urllib.parse import quote
 
 import grpc
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
 
 from cosyduplex.errors import ERROR_KINDS, ErrorCode
 from cosyduplex_server.access import Principal, credential_of
@@ -69,6 +72,46 @@ class NotReading(Exception):
     """The client has taken nothing for too long, or is gone."""
 
 
+class Undecodable:
+    """What a handler gets in place of a message that is none."""
+
+
+def add_service(server: grpc.aio.Server, descriptor: ServiceDescriptor, service: object) -> None:
+    """Has a server answer the calls of a service with the methods of `service` that have their names.
+
+    What cannot be decoded comes to the methods as `Undecodable`: gRPC's own handlers log a traceback of it.
+    """
+    makers: dict[tuple[bool, bool], Callable[..., Any]] = {
+        (False, False): grpc.unary_unary_rpc_method_handler,
+        (False, True): grpc.unary_stream_rpc_method_handler,
+        (True, True): grpc.stream_stream_rpc_method_handler,
+    }
+    handlers = {
+        method.name: makers[method.client_streaming, method.server_streaming](
+            getattr(service, method.name),
+            request_deserializer=_tolerant(GetMessageClass(method.input_type)),
+            response_serializer=GetMessageClass(method.output_type).SerializeToString,
+        )
+        for method in descriptor.methods
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(descriptor.full_name, handlers),))
+
+
+def _tolerant(message_class: type[Message]) -> Callable[[bytes], Message | Undecodable]:
+    def decode(data: bytes) -> Message | Undecodable:
+        try:
+            return message_class.FromString(data)
+        except DecodeError:
+            return Undecodable()
+
+    return decode
+
+
+def undecodable() -> Failure:
+    """The failure of an `Undecodable`."""
+    return bad_request("the message is not the one that this call takes, or holds text that is not UTF-8")
+
+
 def bad_request(message: str, solution: str | None = None) -> Failure:
     """A `bad_request`."""
     return Failure(ErrorCode.BAD_REQUEST, message, solution)
@@ -125,12 +168,16 @@ def answers(
     @functools.wraps(method)
     async def answer(service: _Service, request: _Request, context: Call) -> _Answer:
         try:
+            if isinstance(request, Undecodable):
+                raise undecodable()
             with crashes_as_failures():
                 return await method(service, request, context)
         except Failure as exc:
             failure = exc
         except NotReading:
-            failure = Failure(ErrorCode.TIMEOUT, "nothing was read for too long")
+            # The status would wait behind the message that has no room; a call without one is reset.
+            log.warning("a gRPC client reads nothing and was dropped")
+            raise asyncio.CancelledError from None
         await refuse(context, failure)
 
     return answer

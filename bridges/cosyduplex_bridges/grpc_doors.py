@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from typing import Final
 
 import grpc
+from google.protobuf.descriptor import ServiceDescriptor
 
 from cosyduplex_bridges.bridge import Bridge
 from cosyduplex_bridges.cosyvoice_grpc import CosyVoiceService
+from cosyduplex_bridges.grpc_calls import add_service
 from cosyduplex_bridges.grpc_health import HealthService
-from cosyduplex_bridges.grpc_stubs.cosyvoice_pb2_grpc import add_CosyVoiceServicer_to_server
-from cosyduplex_bridges.grpc_stubs.health_pb2_grpc import add_HealthServicer_to_server
-from cosyduplex_bridges.grpc_stubs.kserve_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
+from cosyduplex_bridges.grpc_stubs import cosyvoice_pb2 as cosyvoice
+from cosyduplex_bridges.grpc_stubs import health_pb2 as health
+from cosyduplex_bridges.grpc_stubs import kserve_pb2 as kserve
 from cosyduplex_bridges.triton.service import TritonService
 from cosyduplex_server.config import Config
 from cosyduplex_server.errors import ConfigError
@@ -42,8 +44,6 @@ _OPTIONS: Final = (
     ("grpc.http2.max_ping_strikes", 0),
 )
 
-Add = Callable[[Bridge, grpc.aio.Server, asyncio.Event], None]
-
 
 @dataclass(frozen=True, slots=True)
 class _Door:
@@ -51,8 +51,8 @@ class _Door:
 
     name: str
     option: str
-    service: str
-    add: Add
+    descriptor: ServiceDescriptor
+    make: Callable[[Bridge, asyncio.Event], object]
 
     def port(self, config: Config) -> int:
         """The port that it shall have; 0 is none."""
@@ -68,17 +68,19 @@ class _Door:
         return port
 
 
-def _add_triton(bridge: Bridge, server: grpc.aio.Server, closing: asyncio.Event) -> None:
-    add_GRPCInferenceServiceServicer_to_server(TritonService(bridge, closing), server)  # type: ignore[no-untyped-call]
-
-
-def _add_cosyvoice(bridge: Bridge, server: grpc.aio.Server, closing: asyncio.Event) -> None:
-    add_CosyVoiceServicer_to_server(CosyVoiceService(bridge), server)  # type: ignore[no-untyped-call]
-
-
 _DOORS: Final = (
-    _Door("triton", "triton_grpc_port", "inference.GRPCInferenceService", _add_triton),
-    _Door("cosyvoice", "cosyvoice_grpc_port", "cosyvoice.CosyVoice", _add_cosyvoice),
+    _Door(
+        "triton",
+        "triton_grpc_port",
+        kserve.DESCRIPTOR.services_by_name["GRPCInferenceService"],
+        TritonService,
+    ),
+    _Door(
+        "cosyvoice",
+        "cosyvoice_grpc_port",
+        cosyvoice.DESCRIPTOR.services_by_name["CosyVoice"],
+        lambda bridge, closing: CosyVoiceService(bridge),
+    ),
 )
 
 
@@ -122,9 +124,9 @@ async def _start(
         )
     server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=config.max_sessions)
     for door in doors:
-        door.add(bridge, server, closing)
-    health = HealthService(bridge.gateway, [door.service for door in doors])
-    add_HealthServicer_to_server(health, server)  # type: ignore[no-untyped-call]
+        add_service(server, door.descriptor, door.make(bridge, closing))
+    probed = HealthService(bridge.gateway, [door.descriptor.full_name for door in doors])
+    add_service(server, health.DESCRIPTOR.services_by_name["Health"], probed)
     server.add_insecure_port(_address(config.host, port))
     await server.start()
     return server

@@ -8,11 +8,10 @@ import grpc
 
 from cosyduplex_bridges.grpc_calls import Call, ForeignFailure, answers
 from cosyduplex_bridges.grpc_stubs import health_pb2 as health
-from cosyduplex_bridges.grpc_stubs import health_pb2_grpc as health_grpc
 from cosyduplex_server.gateway import Gateway
 
 
-class HealthService(health_grpc.HealthServicer):
+class HealthService:
     """Says whether the server takes work.
 
     Args:

@@ -31,7 +31,7 @@ class Wanted:
         text: whole.
         options: how it is spoken; `audio` with its sample rate.
         codec: of the body.
-        media_type: of the body; None for no such header.
+        media_type: of the body; "" for the codec's own, None for no such header.
         headers: more of them.
         notes: a sentence for each wish that the door itself could not grant.
         whole: the client wants it in one piece.
@@ -42,7 +42,7 @@ class Wanted:
     text: str
     options: UtteranceOptions
     codec: Codec = Codec.PCM
-    media_type: str | None
+    media_type: str | None = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     notes: Iterable[str] = ()
     whole: bool = False
@@ -80,7 +80,7 @@ def speak(
     return SpeechResponse(
         utterance,
         audio if body is None else body(utterance, audio),
-        media_type=wanted.media_type,
+        media_type=encoder.media_type if wanted.media_type == "" else wanted.media_type,
         headers=wanted.headers,
         refuse=wanted.refuse,
         whole=wanted.whole,

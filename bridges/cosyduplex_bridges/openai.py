@@ -110,7 +110,7 @@ def _speak(bridge: Bridge, fields: Fields) -> Response:
             audio=AudioOptions(encoding="pcm_s16le", sample_rate=_RATE_HZ),
         ),
         codec=codec,
-        media_type="text/event-stream" if as_events else _media_type(codec),
+        media_type="text/event-stream" if as_events else "",
         headers={"x-request-id": _request_id(), **({"cache-control": "no-cache"} if as_events else {})},
         notes=notes,
         whole=not as_events and not fields.flag("stream", True),
@@ -138,17 +138,6 @@ def _voice_name(fields: Fields) -> str:
 def _seed(fields: Fields) -> int | None:
     seed = fields.number("seed", 0, 2**53 - 1)
     return None if seed is None else int(seed)
-
-
-def _media_type(codec: Codec) -> str:
-    return {
-        Codec.MP3: "audio/mpeg",
-        Codec.OPUS: "audio/ogg",
-        Codec.AAC: "audio/aac",
-        Codec.FLAC: "audio/flac",
-        Codec.WAV: "audio/wav",
-        Codec.PCM: "audio/pcm",
-    }[codec]
 
 
 def _request_id() -> str:

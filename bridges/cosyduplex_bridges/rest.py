@@ -86,7 +86,6 @@ async def _speak(bridge: Bridge, fields: Fields) -> Response:
             door=_DOOR,
             text=text,
             options=UtteranceOptions(voice=voice, speech=speech, audio=audio),
-            media_type="audio/pcm",
             headers={"X-Sample-Rate": str(audio.sample_rate), "X-Channels": "1"},
             notes=notes,
             whole=whole,

@@ -85,8 +85,7 @@ async def _probe(gateway: Gateway, request: Request) -> Response:
 async def _answer(bridge: Bridge, request: Request) -> Response:
     gateway = bridge.gateway
     read = await read_fields(gateway, request, recording=False)
-    values = {_NAMES.get(_folded(name), name): value for name, value in read.values.items()}
-    fields = Fields(values, read.written)
+    fields = Fields({_NAMES.get(_folded(name), name): value for name, value in read.values.items()})
     if request.state.principal is None:
         gateway.gatekeeper.identify(fields.text("Token"), _DOOR, "speak")
     sample_rate_hz = _sample_rate_hz(fields.get("SampleRate"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import secrets
 from collections.abc import Callable
@@ -154,6 +155,7 @@ class Gateway:
     def not_honoured(self, speech: SpeechOptions, language: str | None) -> tuple[str, ...]:
         """One sentence for each option that was given and that the engine does not know."""
         known = self.pool.description.parameters
+        speech = self.manner(speech, language)
         unknown = [
             name for name in _OPTIONAL_PARAMETERS if getattr(speech, name) is not None and name not in known
         ]
@@ -163,10 +165,18 @@ class Gateway:
 
     def spoken_language(self, asked: str) -> str:
         """The language as the engine knows it; empty where it speaks none such, or is to find out."""
-        primary = asked.lower().partition("-")[0].partition("_")[0]
-        primary = {"cmn": "zh", "yue": "zh"}.get(primary, primary)
+        primary = _primary(asked)
+        primary = {"cmn": "zh", "yue": "zh", "auto": ""}.get(primary, primary)
         spoken = {voice.language.partition("-")[0] for voice in self.pool.description.voices}
-        return primary if primary in spoken else ""
+        # A saved voice may not say what it speaks.
+        return primary if primary in spoken or "" in spoken else ""
+
+    @staticmethod
+    def manner(speech: SpeechOptions, language: str | None) -> SpeechOptions:
+        """How to speak where a language was asked for that engines know as a dialect of another."""
+        if _primary(language or "") == "yue" and speech.dialect is None:
+            return dataclasses.replace(speech, dialect="cantonese")
+        return speech
 
     @property
     def is_full(self) -> bool:
@@ -250,3 +260,8 @@ class Gateway:
     def close(self) -> None:
         """Frees the threads."""
         self.encode_pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _primary(language: str) -> str:
+    """The first part of a language tag."""
+    return language.lower().partition("-")[0].partition("_")[0]

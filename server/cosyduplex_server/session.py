@@ -244,13 +244,14 @@ class Session(Outlet):
         """Opens a context; one that cannot be opened starts and ends at once, so that each has one end."""
         assert isinstance(message, ContextOpen | TextAppend)
         override = message if isinstance(message, ContextOpen) else ContextOpen()
-        speech = _merged(self._start.speech, override.speech)
+        language = override.language or self._start.language or "auto"
+        speech = self._gateway.manner(_merged(self._start.speech, override.speech), language)
         context = Context(
             message.context_id,
             index,
             ContextSettings(
                 voice=override.voice or self._start.voice or "",
-                language=self._gateway.spoken_language(override.language or self._start.language or "auto"),
+                language=self._gateway.spoken_language(language),
                 speech=speech,
                 text=_merged(self._start.text, override.text),
             ),

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import IO
 
 from cosyduplex_server.text.front import Segment, TextFrontEnd
+from cosyduplex_server.text.scripts import script_asked_for
 
 _READ_BYTES = 1 << 16
 _STDIN_FD = 0
@@ -22,6 +23,12 @@ def run(arguments: argparse.Namespace) -> int:
     given = " ".join(arguments.text) if arguments.text else None
     if _not_utf8(given or "") or any(_not_utf8(key + value) for key, value in arguments.pronounce):
         return _complain("the command line is not UTF-8", _USAGE_ERROR)
+    if script_asked_for(arguments.language) == "":
+        return _complain(
+            f"no numbers or dates are read out in the language {arguments.language!r}: "
+            "give zh or en, or auto to find it out from the text",
+            _USAGE_ERROR,
+        )
     front = _front_end(arguments)
     arriving = _read_text(_STDIN_FD) if given is None else [given]
     try:

@@ -125,7 +125,7 @@ class Utterance(Outlet):
             ContextSettings(
                 voice=options.voice or "",
                 language=gateway.spoken_language(options.language or "auto"),
-                speech=options.speech,
+                speech=gateway.manner(options.speech, options.language),
                 text=options.text,
             ),
             self,

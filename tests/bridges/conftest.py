@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,9 +37,9 @@ class Scripted:
         return self.server.port
 
 
-@pytest.fixture(scope="module")
-def serve() -> Iterator[Callable[..., Scripted]]:
-    """Starts servers with scripted engines, `serve("--api-key", "k", clones=True)`; they end with the module.
+@contextmanager
+def servers() -> Iterator[Callable[..., Scripted]]:
+    """Starts servers with scripted engines; they end with the block.
 
     Raises:
         AssertionError: one has logged a traceback.
@@ -67,6 +69,34 @@ def serve() -> Iterator[Callable[..., Scripted]]:
 
 
 @pytest.fixture(scope="module")
+def serve() -> Iterator[Callable[..., Scripted]]:
+    """Starts servers, `serve("--api-key", "k", clones=True)`; they end with the module."""
+    with servers() as start:
+        yield start
+
+
+@pytest.fixture(scope="session")
+def share() -> Iterator[Callable[..., Scripted]]:
+    """As `serve`, but one server for all who ask for the same; they leave it as they found it."""
+    with servers() as start:
+        known: dict[str, Scripted] = {}
+
+        def shared(*options: str, **script: Any) -> Scripted:
+            asked = json.dumps([options, script])
+            if asked not in known:
+                known[asked] = start(*options, **script)
+            return known[asked]
+
+        yield shared
+
+
+@pytest.fixture(scope="module")
 def scripted(serve: Callable[..., Scripted]) -> Scripted:
     """A server whose engine knows every option, clones voices, and speaks 60 ms a character at once."""
     return serve(clones=True, parameters=PARAMETERS, voices=["zh-f", "en-f"])
+
+
+@pytest.fixture(scope="session")
+def common(share: Callable[..., Scripted]) -> Scripted:
+    """As `scripted`, for all who leave it as they found it."""
+    return share(clones=True, parameters=PARAMETERS, voices=["zh-f", "en-f"])

@@ -93,7 +93,7 @@ def cross_lingual(text: str, audio: bytes) -> Request:
     return Request(cross_lingual_request=cosyvoice_pb2.crosslingualRequest(tts_text=text, prompt_audio=audio))
 
 
-def instruct(text: str, instruction: str, voice: str = "英文女") -> Request:
+def instruct(text: str, instruction: str, voice: str = "en-f") -> Request:
     return Request(
         instruct_request=cosyvoice_pb2.instructRequest(tts_text=text, spk_id=voice, instruct_text=instruction)
     )
@@ -107,10 +107,11 @@ def seconds(text: str) -> float:
 
 
 async def test_a_voice_of_upstream_s_speaks_at_the_model_s_rate(door: Door) -> None:
-    samples, metadata = await door.spoken(sft("你好，世界。"))
+    assert len((await door.spoken(sft("你好，世界。", "中文女")))[0])
+    samples, metadata = await door.spoken(sft("你好，世界。", "en-f"))
     assert len(samples) == seconds("你好，世界。") * MODEL_HZ
     assert np.abs(samples).max() > 1000
-    assert door.scripted.spoken.last()["voice"] == "zh-f"
+    assert door.scripted.spoken.last()["voice"] == "en-f"
     assert "x-cosyduplex-warning" not in metadata
 
 
@@ -146,10 +147,8 @@ async def test_a_wav_file_is_taken_where_samples_belong(door: Door) -> None:
 async def test_an_instruction_reaches_the_engine(door: Door) -> None:
     samples, metadata = await door.spoken(instruct("Hello.", "Sadly.<|endofprompt|>"))
     assert len(samples) == seconds("Hello.") * MODEL_HZ
-    assert (door.scripted.spoken.last()["voice"], door.scripted.spoken.last()["instruct"]) == (
-        "en-f",
-        "Sadly.",
-    )
+    spoken = door.scripted.spoken.last()
+    assert (spoken["voice"], spoken["instruct"]) == ("en-f", "Sadly.")
     assert "x-cosyduplex-warning" not in metadata
 
 
@@ -207,9 +206,10 @@ async def test_bytes_that_are_no_request_are_refused(door: Door) -> None:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{door.port}") as channel:
         method = channel.unary_stream("/cosyvoice.CosyVoice/Inference")
         for data in (b"\xff\xff\xff", b"\x0a\x04\x12\x02\xff\xfe"):
-            with pytest.raises(grpc.aio.AioRpcError):
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
                 async for _ in method(data):
                     pass
+            assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert len((await door.spoken(sft("Hello.")))[0])
 
 
@@ -260,7 +260,9 @@ async def test_a_client_that_reads_nothing_is_dropped(serve_cosyvoice: Callable[
         assert len(samples) == seconds("Hello.") * MODEL_HZ
         await until_idle(door.http_port)
         assert await metric(door.http_port, "cosyduplex_audio_seconds_total") < 60
-        call.cancel()
+        with pytest.raises(grpc.aio.AioRpcError):
+            while await call.read() is not grpc.aio.EOF:
+                pass
 
 
 async def test_with_keys_a_call_needs_one_in_its_metadata(serve_cosyvoice: Callable[..., Door]) -> None:

@@ -162,6 +162,27 @@ def test_sentences_begin_and_end_around_their_own_audio(tones: DialectClient) ->
     assert (words[1]["begin_index"], words[1]["begin_time"]) == (6, 360)
 
 
+def test_a_sentence_that_is_being_written_begins_with_what_is_known_and_ends_whole(
+    serve: Callable[..., Scripted],
+) -> None:
+    with DialectClient(serve(text_streaming=True).server, PATH) as client:
+        task = Task(client, word_timestamp_enabled=True)
+        task.write("The beginning of a sen")
+        begin = task.until("sentence-begin")[-1]
+        task.write("tence. And one more.")
+        ends = [message for message in spoken(task) if event(message) == "sentence-end"]
+    assert isinstance(begin, dict)
+    known = begin["payload"]["output"]["original_text"]
+    assert known
+    assert "The beginning of a sentence.".startswith(known)
+    outputs = [end["payload"]["output"] for end in ends if isinstance(end, dict)]
+    assert [output["original_text"] for output in outputs] == [
+        "The beginning of a sentence.",
+        "And one more.",
+    ]
+    assert [output["sentence"]["words"][0]["begin_time"] for output in outputs] == [0, 0]
+
+
 def test_words_have_no_times_unless_they_are_asked_for(tones: DialectClient) -> None:
     task = Task(tones)
     task.write("One two.")
@@ -286,6 +307,16 @@ def test_every_format_is_one_stream_of_the_rate_that_was_asked_for(
     assert num_samples / rate_hz == pytest.approx(53 * 0.06, abs=0.1)
 
 
+def test_a_stream_is_ended_also_where_its_last_text_was_flushed(tones: DialectClient) -> None:
+    task = Task(tones, format="opus")
+    task.write("All of it.")
+    task.flush()
+    task.until("sentence-end")
+    last_page = binary(spoken(task)).rpartition(b"OggS")[2]
+    is_end_of_stream = last_page[1] & 4
+    assert is_end_of_stream
+
+
 def test_what_the_parameters_ask_reaches_the_engine(tones: DialectClient, scripted: Scripted) -> None:
     task = Task(
         tones, rate=1.5, pitch=2.0, volume=25, seed=7, instruction="Be happy.", language_hints=["en", "zh"]
@@ -299,6 +330,28 @@ def test_what_the_parameters_ask_reaches_the_engine(tones: DialectClient, script
     messages = spoken(task)
     assert isinstance(messages[0], dict)
     assert messages[0]["header"]["attributes"] == {}
+
+
+def test_a_hot_fix_is_said_in_place_of_its_word_and_the_text_stays_as_it_was_written(
+    tones: DialectClient,
+) -> None:
+    hot_fix = {"pronunciation": [{"IBM": "I B M"}], "replace": [{"草地": "草弟弟弟"}]}
+    task = Task(tones, hot_fix=hot_fix, word_timestamp_enabled=True)
+    task.write("IB", "M 草地")
+    messages = spoken(task)
+    assert seconds(binary(messages)) == pytest.approx(10 * 0.06)
+    end = next(message for message in messages if event(message) == "sentence-end")
+    assert isinstance(end, dict)
+    assert end["payload"]["output"]["original_text"] == "IBM 草地"
+
+
+@pytest.mark.parametrize(("filters", "num_chars"), [({}, 4), ({"enable_markdown_filter": False}, 8)])
+def test_markdown_is_read_as_a_page_shows_it_unless_that_is_switched_off(
+    tones: DialectClient, filters: dict[str, Any], num_chars: int
+) -> None:
+    task = Task(tones, **filters)
+    task.write("**bold**")
+    assert seconds(binary(spoken(task))) == pytest.approx(num_chars * 0.06)
 
 
 def test_what_is_not_done_as_asked_is_told(tones: DialectClient) -> None:
@@ -472,6 +525,16 @@ def test_a_client_that_goes_away_frees_the_engine(tones: DialectClient, scripted
     task.until("audio")
     tones.socket.close()
     wait_for_metric(scripted.server, "cosyduplex_contexts", 0)
+
+
+def test_a_client_that_stops_reading_is_dropped_and_its_engine_freed(serve: Callable[..., Scripted]) -> None:
+    scripted = serve("--write-timeout-s", "0.5", "--dialect-max-ahead-ms", "0")
+    with DialectClient(scripted.server, PATH, max_queue=1, close_timeout=0.1) as client:
+        task = Task(client)
+        task.write("A story so long that no buffer between here and there holds all of it. " * 1000)
+        task.until("audio")
+        wait_for_metric(scripted.server, "cosyduplex_sessions", 0, within_s=20)
+        wait_for_metric(scripted.server, "cosyduplex_contexts", 0)
 
 
 # --- who may

@@ -49,6 +49,18 @@ def recording(hz: float = 220.0, seconds: float = 4.0, rate_hz: int = 24000) -> 
     return "data:audio/wav;base64," + base64.b64encode(file.getvalue()).decode()
 
 
+@pytest.fixture(scope="module")
+def failing(serve: Callable[..., Scripted]) -> Scripted:
+    """A server whose engine fails after 300 ms."""
+    return serve(fail_after_ms=300)
+
+
+@pytest.fixture(scope="module")
+def locked(serve: Callable[..., Scripted]) -> Scripted:
+    """A server with a key."""
+    return serve("--api-key", "secret", clones=True)
+
+
 # --- speech
 
 
@@ -93,8 +105,8 @@ def test_events_bring_each_sentence_with_its_audio_and_an_end_without_a_type(scr
     assert call(scripted.port, "GET", path).body == audio
 
 
-def test_an_engine_that_fails_between_two_events_is_told_in_one(serve: Callable[..., Scripted]) -> None:
-    found = events(speech(serve(fail_after_ms=300).port, {"X-DashScope-SSE": "enable"}))
+def test_an_engine_that_fails_between_two_events_is_told_in_one(failing: Scripted) -> None:
+    found = events(speech(failing.port, {"X-DashScope-SSE": "enable"}))
     assert found[0][0] == "result"
     kind, data = found[-1]
     assert kind == "error"
@@ -102,10 +114,8 @@ def test_an_engine_that_fails_between_two_events_is_told_in_one(serve: Callable[
     assert data["request_id"] == found[0][1]["request_id"]
 
 
-def test_an_engine_that_fails_before_the_file_is_whole_is_a_failed_request(
-    serve: Callable[..., Scripted],
-) -> None:
-    answer = speech(serve(fail_after_ms=300).port)
+def test_an_engine_that_fails_before_the_file_is_whole_is_a_failed_request(failing: Scripted) -> None:
+    answer = speech(failing.port)
     assert (answer.status, answer.json["code"]) == (500, "InternalError")
 
 
@@ -167,24 +177,22 @@ def test_a_client_that_hangs_up_frees_the_engine(serve: Callable[..., Scripted])
 # --- keys
 
 
-def test_every_route_needs_a_key_and_a_result_is_its_own(serve: Callable[..., Scripted]) -> None:
-    scripted = serve("--api-key", "secret")
-    assert speech(scripted.port).json["code"] == "InvalidApiKey"
-    assert call(scripted.port, "POST", VOICES, {"input": {"action": "list_voice"}}).status == 401
-    assert call(scripted.port, "GET", "/v1/files/guessed").status == 401
+def test_every_route_needs_a_key_and_a_result_is_its_own(locked: Scripted) -> None:
+    assert speech(locked.port).json["code"] == "InvalidApiKey"
+    assert call(locked.port, "POST", VOICES, {"input": {"action": "list_voice"}}).status == 401
+    assert call(locked.port, "GET", "/v1/files/guessed").status == 401
     key = {"Authorization": "Bearer secret"}
-    assert call(scripted.port, "GET", "/v1/files/guessed", headers=key).status == 404
-    url = speech(scripted.port, key).json["output"]["audio"]["url"]
-    assert call(scripted.port, "GET", url.removeprefix(scripted.server.url)).status == 200
+    assert call(locked.port, "GET", "/v1/files/guessed", headers=key).status == 404
+    url = speech(locked.port, key).json["output"]["audio"]["url"]
+    assert call(locked.port, "GET", url.removeprefix(locked.server.url)).status == 200
 
 
-def test_voices_are_not_added_with_a_client_token(serve: Callable[..., Scripted]) -> None:
-    scripted = serve("--api-key", "secret", clones=True)
+def test_voices_are_not_added_with_a_client_token(locked: Scripted) -> None:
     key = {"Authorization": "Bearer secret"}
-    token = call(scripted.port, "POST", "/v1/tokens", headers=key).json["token"]
+    token = call(locked.port, "POST", "/v1/tokens", headers=key).json["token"]
     body = {"model": "voice-enrollment", "input": {"action": "list_voice"}}
-    assert call(scripted.port, "POST", VOICES, body, {"Authorization": f"Bearer {token}"}).status == 401
-    assert call(scripted.port, "POST", VOICES, body, key).status == 200
+    assert call(locked.port, "POST", VOICES, body, {"Authorization": f"Bearer {token}"}).status == 401
+    assert call(locked.port, "POST", VOICES, body, key).status == 200
 
 
 # --- voices

@@ -58,16 +58,16 @@ REQUESTS = [
 every_door = pytest.mark.parametrize("request_", REQUESTS, ids=[request.door for request in REQUESTS])
 
 
-@pytest.fixture(scope="module")
-def slow(serve: Callable[..., Scripted]) -> Scripted:
+@pytest.fixture(scope="session")
+def slow(share: Callable[..., Scripted]) -> Scripted:
     """An engine that needs a second for each second of speech."""
-    return serve(realtime_factor=1.0, slots=4)
+    return share(realtime_factor=1.0)
 
 
-@pytest.fixture(scope="module")
-def locked(serve: Callable[..., Scripted]) -> Scripted:
+@pytest.fixture(scope="session")
+def locked(share: Callable[..., Scripted]) -> Scripted:
     """A server with a key."""
-    return serve("--api-key", KEY)
+    return share("--api-key", KEY)
 
 
 # --- while it speaks
@@ -89,23 +89,23 @@ def test_audio_comes_while_the_rest_is_being_made(slow: Scripted, request_: Requ
 def test_whoever_hangs_up_frees_the_engine(slow: Scripted, request_: Request) -> None:
     hang_up_halfway(slow.port, raw_request("POST", request_.path, request_.body(MINUTE)))
     wait_for(lambda: metrics(slow.port)["cosyduplex_contexts"] == 0, "it goes on without a listener")
-    assert metrics(slow.port)['cosyduplex_engine_slots{state="free"}'] == 4
+    assert metrics(slow.port)['cosyduplex_engine_slots{state="free"}'] == 8
 
 
 @every_door
-def test_who_stops_reading_is_not_spoken_to_on_and_on(scripted: Scripted, request_: Request) -> None:
+def test_who_stops_reading_is_not_spoken_to_on_and_on(common: Scripted, request_: Request) -> None:
     # An hour of audio that is made at once, were there somebody to take it.
-    before = scripted.server.memory_kb()
+    before = common.server.memory_kb()
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        client.connect(("127.0.0.1", scripted.port))
+        client.connect(("127.0.0.1", common.port))
         client.sendall(raw_request("POST", request_.path, request_.body("word " * 12_000)))
         assert b"200 OK" in client.recv(4096)
-        assert request_.send(scripted.port, "Others are heard.").status == 200
-        assert metrics(scripted.port)["cosyduplex_contexts"] == 1
+        assert request_.send(common.port, "Others are heard.").status == 200
+        assert metrics(common.port)["cosyduplex_contexts"] == 1
         # Of the 172 MB of that hour it holds what the sockets take, and a few seconds.
-        assert scripted.server.memory_kb() - before < 40_000
-    wait_for(lambda: metrics(scripted.port)["cosyduplex_contexts"] == 0, "it goes on without a listener")
+        assert common.server.memory_kb() - before < 40_000
+    wait_for(lambda: metrics(common.port)["cosyduplex_contexts"] == 0, "it goes on without a listener")
 
 
 @pytest.mark.parametrize("request_", REQUESTS[:2], ids=["openai", "tts"])
@@ -118,16 +118,16 @@ def test_whoever_hangs_up_before_all_is_made_frees_the_engine(slow: Scripted, re
 
 
 @every_door
-def test_a_proxy_is_told_to_hold_nothing_back(scripted: Scripted, request_: Request) -> None:
-    assert request_.send(scripted.port, "Hello.").headers["x-accel-buffering"] == "no"
+def test_a_proxy_is_told_to_hold_nothing_back(common: Scripted, request_: Request) -> None:
+    assert request_.send(common.port, "Hello.").headers["x-accel-buffering"] == "no"
 
 
 @every_door
-def test_requests_are_counted_by_door(scripted: Scripted, request_: Request) -> None:
+def test_requests_are_counted_by_door(common: Scripted, request_: Request) -> None:
     name = f'cosyduplex_requests_total{{door="{request_.door}",outcome="done"}}'
-    before = metrics(scripted.port).get(name, 0)
-    assert request_.send(scripted.port, "Count me.").status == 200
-    assert metrics(scripted.port)[name] == before + 1
+    before = metrics(common.port).get(name, 0)
+    assert request_.send(common.port, "Count me.").status == 200
+    assert metrics(common.port)[name] == before + 1
 
 
 # --- what is wrong
@@ -143,16 +143,24 @@ def test_the_key_is_asked_for_and_taken(locked: Scripted, request_: Request) -> 
         assert request_.send(locked.port, "Hello.", headers).status == 200
 
 
+def test_a_door_that_is_open_needs_no_key(share: Callable[..., Scripted]) -> None:
+    names = [option for request in REQUESTS[:2] for option in ("--open-door", request.door)]
+    server = share("--api-key", KEY, *names)
+    for request in REQUESTS:
+        expected = 200 if request in REQUESTS[:2] else 401
+        assert request.send(server.port, "Hello.").status == expected, request.door
+
+
 @every_door
-def test_a_megabyte_of_text_is_refused(scripted: Scripted, request_: Request) -> None:
-    answer = request_.send(scripted.port, "x" * 1_000_000)
+def test_a_megabyte_of_text_is_refused(common: Scripted, request_: Request) -> None:
+    answer = request_.send(common.port, "x" * 1_000_000)
     assert answer.status in (400, 413)
     assert request_.code_of(answer) == "text_too_long"
 
 
 @every_door
-def test_a_body_without_end_is_refused_before_it_has_come(scripted: Scripted, request_: Request) -> None:
-    with socket.create_connection(("127.0.0.1", scripted.port), timeout=20) as client:
+def test_a_body_without_end_is_refused_before_it_has_come(common: Scripted, request_: Request) -> None:
+    with socket.create_connection(("127.0.0.1", common.port), timeout=20) as client:
         head = f"POST {request_.path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
         client.sendall(f"{head}Content-Length: 1000000000\r\n\r\n".encode())
         status = client.recv(4096).split()[1]
@@ -160,35 +168,35 @@ def test_a_body_without_end_is_refused_before_it_has_come(scripted: Scripted, re
 
 
 @every_door
-def test_half_a_character_is_spoken_as_nothing(scripted: Scripted, request_: Request) -> None:
-    answer = request_.send(scripted.port, "One \ud83d two.")
+def test_half_a_character_is_spoken_as_nothing(common: Scripted, request_: Request) -> None:
+    answer = request_.send(common.port, "One \ud83d two.")
     assert answer.status == 200
     assert len(answer.samples) > 0
 
 
 @every_door
 @pytest.mark.parametrize("value", [5, True, ["text"], {"a": 1}])
-def test_a_text_that_is_none_is_refused(scripted: Scripted, request_: Request, value: Any) -> None:
+def test_a_text_that_is_none_is_refused(common: Scripted, request_: Request, value: Any) -> None:
     body = json.dumps({**request_.other_fields, request_.text_field: value})
-    answer = call(scripted.port, "POST", request_.path, body, {"Content-Type": "application/json"})
+    answer = call(common.port, "POST", request_.path, body, {"Content-Type": "application/json"})
     assert answer.status in (400, 422)
 
 
 @every_door
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'"text"', b"\xff\xfe{}", b"\x00" * 1000, b"{}"])
-def test_a_body_that_says_nothing_is_refused(scripted: Scripted, request_: Request, body: bytes) -> None:
-    answer = call(scripted.port, "POST", request_.path, body, {"Content-Type": "application/json"})
+def test_a_body_that_says_nothing_is_refused(common: Scripted, request_: Request, body: bytes) -> None:
+    answer = call(common.port, "POST", request_.path, body, {"Content-Type": "application/json"})
     assert answer.status in (400, 422)
     assert answer.json
 
 
 @every_door
-def test_half_a_request_leaves_nothing_behind(scripted: Scripted, request_: Request) -> None:
+def test_half_a_request_leaves_nothing_behind(common: Scripted, request_: Request) -> None:
     whole = raw_request("POST", request_.path, request_.body("Never spoken."))
-    with socket.create_connection(("127.0.0.1", scripted.port), timeout=20) as client:
+    with socket.create_connection(("127.0.0.1", common.port), timeout=20) as client:
         client.sendall(whole[:-10])
-    assert request_.send(scripted.port, "Spoken.").status == 200
-    assert metrics(scripted.port)["cosyduplex_contexts"] == 0
+    assert request_.send(common.port, "Spoken.").status == 200
+    assert metrics(common.port)["cosyduplex_contexts"] == 0
 
 
 # --- when the engine fails
@@ -208,13 +216,13 @@ def test_a_failure_after_the_first_audio_breaks_the_body_off(failing: Scripted, 
     assert len(broken.value.partial) >= 2 * 24 * 300
 
 
-@pytest.fixture(scope="module")
-def refusing(serve: Callable[..., Scripted]) -> Scripted:
+@pytest.fixture(scope="session")
+def refusing(share: Callable[..., Scripted]) -> Scripted:
     """An engine that has no room."""
-    return serve(refuse_open="over_capacity")
+    return share(refuse_open="over_capacity")
 
 
-@pytest.fixture(scope="module")
-def failing(serve: Callable[..., Scripted]) -> Scripted:
+@pytest.fixture(scope="session")
+def failing(share: Callable[..., Scripted]) -> Scripted:
     """An engine that fails after 300 ms of audio."""
-    return serve(fail_after_ms=300)
+    return share(fail_after_ms=300)

@@ -14,6 +14,7 @@ from bridges.http_calls import Answer, call, tone_hz
 
 TEXT = "Twelve chars"  # 60 ms each
 SAMPLES = 12 * 60 * 24
+KEY = "a-key-for-tests"
 
 
 def speak(server: Scripted, **fields: Any) -> Answer:
@@ -32,8 +33,8 @@ def events(data: bytes) -> list[dict[str, Any]]:
 # --- audio
 
 
-def test_pcm_is_every_sample_at_24_khz(scripted: Scripted) -> None:
-    answer = speak(scripted)
+def test_pcm_is_every_sample_at_24_khz(common: Scripted) -> None:
+    answer = speak(common)
     assert (answer.status, answer.headers["content-type"]) == (200, "audio/pcm")
     assert len(answer.samples) == SAMPLES
     assert tone_hz(answer.samples, 24000) >= 300
@@ -50,36 +51,36 @@ def test_pcm_is_every_sample_at_24_khz(scripted: Scripted) -> None:
     ],
 )
 def test_every_format_begins_as_its_own(
-    scripted: Scripted, audio_format: str, media_type: str, magic: bytes
+    common: Scripted, audio_format: str, media_type: str, magic: bytes
 ) -> None:
-    answer = speak(scripted, response_format=audio_format)
+    answer = speak(common, response_format=audio_format)
     assert answer.headers["content-type"] == media_type
     assert answer.body.startswith(magic)
 
 
-def test_without_a_format_it_is_mp3(scripted: Scripted) -> None:
-    assert speak(scripted, response_format=None).headers["content-type"] == "audio/mpeg"
+def test_without_a_format_it_is_mp3(common: Scripted) -> None:
+    assert speak(common, response_format=None).headers["content-type"] == "audio/mpeg"
 
 
-def test_every_answer_has_an_id_of_its_own(scripted: Scripted) -> None:
-    ids = [speak(scripted, voice=voice).headers["x-request-id"] for voice in ("alloy", "alloy", "nobody")]
+def test_every_answer_has_an_id_of_its_own(common: Scripted) -> None:
+    ids = [speak(common, voice=voice).headers["x-request-id"] for voice in ("alloy", "alloy", "nobody")]
     assert len(set(ids)) == 3
 
 
-def test_without_streaming_the_length_is_known_beforehand(scripted: Scripted) -> None:
-    streamed, whole = speak(scripted, stream=True), speak(scripted, stream=False)
+def test_without_streaming_the_length_is_known_beforehand(common: Scripted) -> None:
+    streamed, whole = speak(common, stream=True), speak(common, stream=False)
     assert "content-length" not in streamed.headers
     assert whole.headers["content-length"] == str(2 * SAMPLES)
     assert len(whole.body) == len(streamed.body)
 
 
-def test_more_than_openais_4096_characters_are_taken(scripted: Scripted) -> None:
-    assert len(speak(scripted, input="word " * 1000).samples) > 24 * 60 * 4096
+def test_more_than_openais_4096_characters_are_taken(common: Scripted) -> None:
+    assert len(speak(common, input="word " * 1000).samples) > 24 * 60 * 4096
 
 
 @pytest.mark.parametrize("text", [" ", "…", "😀"])
-def test_what_nobody_can_say_is_no_audio_and_no_error(scripted: Scripted, text: str) -> None:
-    answer = speak(scripted, input=text, response_format="wav")
+def test_what_nobody_can_say_is_no_audio_and_no_error(common: Scripted, text: str) -> None:
+    answer = speak(common, input=text, response_format="wav")
     assert answer.status == 200
     assert len(answer.body) == 44
 
@@ -87,8 +88,8 @@ def test_what_nobody_can_say_is_no_audio_and_no_error(scripted: Scripted, text: 
 # --- server-sent events
 
 
-def test_events_carry_the_same_bytes_and_then_the_usage(scripted: Scripted) -> None:
-    answer = speak(scripted, stream_format="sse")
+def test_events_carry_the_same_bytes_and_then_the_usage(common: Scripted) -> None:
+    answer = speak(common, stream_format="sse")
     assert answer.headers["content-type"].startswith("text/event-stream")
     *deltas, done = events(answer.body)
     assert {event["type"] for event in deltas} == {"speech.audio.delta"}
@@ -97,8 +98,8 @@ def test_events_carry_the_same_bytes_and_then_the_usage(scripted: Scripted) -> N
     assert done == {"type": "speech.audio.done", "usage": usage}
 
 
-def test_events_tell_of_a_failure_before_they_break_off(serve: Callable[..., Scripted]) -> None:
-    server = serve(fail_after_ms=300)
+def test_events_tell_of_a_failure_before_they_break_off(share: Callable[..., Scripted]) -> None:
+    server = share(fail_after_ms=300)
     with pytest.raises(http.client.IncompleteRead) as broken:
         speak(server, input="word " * 100, stream_format="sse")
     *deltas, error = events(broken.value.partial)
@@ -107,8 +108,8 @@ def test_events_tell_of_a_failure_before_they_break_off(serve: Callable[..., Scr
     assert error["error"]["code"] == "engine_failed"
 
 
-def test_events_of_an_engine_that_has_no_room_are_a_status(serve: Callable[..., Scripted]) -> None:
-    answer = speak(serve(refuse_open="over_capacity"), stream_format="sse")
+def test_events_of_an_engine_that_has_no_room_are_a_status(share: Callable[..., Scripted]) -> None:
+    answer = speak(share(refuse_open="over_capacity"), stream_format="sse")
     assert answer.status == 503
     assert answer.json["error"]["type"] == "server_error"
 
@@ -117,32 +118,32 @@ def test_events_of_an_engine_that_has_no_room_are_a_status(serve: Callable[..., 
 
 
 @pytest.mark.parametrize("voice", ["en-f", {"id": "en-f"}, "alloy"])
-def test_a_voice_is_a_name_or_an_object(scripted: Scripted, voice: Any) -> None:
-    assert speak(scripted, voice=voice).status == 200
-    assert scripted.spoken.last()["voice"] in ("en-f", "zh-f")
+def test_a_voice_is_a_name_or_an_object(common: Scripted, voice: Any) -> None:
+    assert speak(common, voice=voice).status == 200
+    assert common.spoken.last()["voice"] in ("en-f", "zh-f")
 
 
-def test_vllms_name_for_a_voice_is_known(scripted: Scripted) -> None:
-    assert speak(scripted, voice=None, speaker="en-f").status == 200
-    assert scripted.spoken.last()["voice"] == "en-f"
+def test_vllms_name_for_a_voice_is_known(common: Scripted) -> None:
+    assert speak(common, voice=None, speaker="en-f").status == 200
+    assert common.spoken.last()["voice"] == "en-f"
 
 
-def test_instructions_reach_the_engine(scripted: Scripted) -> None:
-    assert speak(scripted, instructions="Speak softly.").warning == ""
-    assert scripted.spoken.last()["instruct"] == "Speak softly."
+def test_instructions_reach_the_engine(common: Scripted) -> None:
+    assert speak(common, instructions="Speak softly.").warning == ""
+    assert common.spoken.last()["instruct"] == "Speak softly."
 
 
 @pytest.mark.parametrize(("asked", "spoken"), [(0.25, 0.5), (0.5, 0.5), (1.5, 1.5), (2, 2.0), (4.0, 2.0)])
 def test_a_speed_beyond_the_engines_is_the_nearest_and_said_so(
-    scripted: Scripted, asked: float, spoken: float
+    common: Scripted, asked: float, spoken: float
 ) -> None:
-    answer = speak(scripted, speed=asked)
-    assert scripted.spoken.last()["speed"] == spoken
+    answer = speak(common, speed=asked)
+    assert common.spoken.last()["speed"] == spoken
     assert ("speed" in answer.warning) == (asked != spoken)
 
 
-def test_what_the_engine_does_not_know_is_said(serve: Callable[..., Scripted]) -> None:
-    answer = speak(serve(), instructions="Speak softly.", speed=1.5)
+def test_what_the_engine_does_not_know_is_said(share: Callable[..., Scripted]) -> None:
+    answer = speak(share(), instructions="Speak softly.", speed=1.5)
     assert answer.status == 200
     assert "instruct is not known" in answer.warning
     assert "speed is not known" in answer.warning
@@ -177,8 +178,8 @@ def test_what_the_engine_does_not_know_is_said(serve: Callable[..., Scripted]) -
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_what_is_wrong_is_named(scripted: Scripted, wrong: dict[str, Any], param: str) -> None:
-    answer = speak(scripted, **wrong)
+def test_what_is_wrong_is_named(common: Scripted, wrong: dict[str, Any], param: str) -> None:
+    answer = speak(common, **wrong)
     assert answer.status == 400
     error = answer.json["error"]
     assert set(error) == {"message", "type", "param", "code"}
@@ -186,13 +187,13 @@ def test_what_is_wrong_is_named(scripted: Scripted, wrong: dict[str, Any], param
     assert error["message"]
 
 
-def test_a_wrong_key_is_told_as_openai_tells_it(serve: Callable[..., Scripted]) -> None:
-    answer = speak(serve("--api-key", "k"))
+def test_a_wrong_key_is_told_as_openai_tells_it(share: Callable[..., Scripted]) -> None:
+    answer = speak(share("--api-key", KEY))
     assert answer.status == 401
     assert answer.json["error"]["code"] == "invalid_api_key"
     assert answer.headers["www-authenticate"] == "Bearer"
 
 
 @pytest.mark.parametrize("field", ["voice", "instructions", "language", "model"])
-def test_half_a_character_does_no_harm_in_any_field(scripted: Scripted, field: str) -> None:
-    assert speak(scripted, **{field: "half \ud83d"}).status in (200, 400)
+def test_half_a_character_does_no_harm_in_any_field(common: Scripted, field: str) -> None:
+    assert speak(common, **{field: "half \ud83d"}).status in (200, 400)

@@ -26,30 +26,30 @@ def speak(server: Scripted, **fields: Any) -> Answer:
 # --- the four modes
 
 
-def test_sft_is_what_is_meant_without_a_mode(scripted: Scripted) -> None:
-    answer = speak(scripted)
+def test_sft_is_what_is_meant_without_a_mode(common: Scripted) -> None:
+    answer = speak(common)
     assert answer.status == 200
     assert answer.headers["content-type"] == "audio/pcm"
     assert (answer.headers["x-sample-rate"], answer.headers["x-channels"]) == ("24000", "1")
     assert len(answer.samples) == 9 * 60 * 24
 
 
-def test_the_guides_own_example_speaks(scripted: Scripted) -> None:
-    assert speak(scripted, mode="sft", speaker_id="中文女", stream=True).status == 200
+def test_the_guides_own_example_speaks(common: Scripted) -> None:
+    assert speak(common, mode="sft", speaker_id="中文女", stream=True).status == 200
 
 
-def test_zero_shot_speaks_as_the_recording_does(scripted: Scripted) -> None:
-    answer = speak(scripted, mode="zero_shot", reference_audio=ENCODED, reference_text="希望你以后。")
+def test_zero_shot_speaks_as_the_recording_does(common: Scripted) -> None:
+    answer = speak(common, mode="zero_shot", reference_audio=ENCODED, reference_text="希望你以后。")
     assert answer.status == 200
     assert tone_hz(answer.samples, 24000) >= 1200  # a clone's
-    assert scripted.voices.last()["text"] == "希望你以后。"
+    assert common.voices.last()["text"] == "希望你以后。"
 
 
-def test_cross_lingual_takes_the_timbre_alone(scripted: Scripted) -> None:
+def test_cross_lingual_takes_the_timbre_alone(common: Scripted) -> None:
     other = base64.b64encode(encoded(speech(2.0))).decode()
-    answer = speak(scripted, mode="cross_lingual", reference_audio=other, reference_text="ignored")
+    answer = speak(common, mode="cross_lingual", reference_audio=other, reference_text="ignored")
     assert tone_hz(answer.samples, 24000) >= 1200
-    assert scripted.voices.last()["text"] == ""
+    assert common.voices.last()["text"] == ""
 
 
 @pytest.mark.parametrize(
@@ -61,61 +61,61 @@ def test_cross_lingual_takes_the_timbre_alone(scripted: Scripted) -> None:
         ({"reference_audio": ENCODED, "reference_text": "transcript", "emotion": "happy"}, ""),
     ],
 )
-def test_instruct_says_how(scripted: Scripted, fields: dict[str, str], instruct: str) -> None:
-    answer = speak(scripted, mode="instruct", **fields)
+def test_instruct_says_how(common: Scripted, fields: dict[str, str], instruct: str) -> None:
+    answer = speak(common, mode="instruct", **fields)
     assert answer.status == 200
-    assert scripted.spoken.last()["instruct"] == instruct
+    assert common.spoken.last()["instruct"] == instruct
     assert (tone_hz(answer.samples, 24000) >= 1200) == ("reference_audio" in fields)
 
 
-def test_instruct_without_any_instruction_speaks_plainly_and_says_so(scripted: Scripted) -> None:
-    answer = speak(scripted, mode="instruct")
+def test_instruct_without_any_instruction_speaks_plainly_and_says_so(common: Scripted) -> None:
+    answer = speak(common, mode="instruct")
     assert answer.status == 200
     assert "spoken plainly" in answer.warning
 
 
-def test_a_recording_that_the_mode_has_no_use_for_is_mentioned(scripted: Scripted) -> None:
-    assert "reference_audio" in speak(scripted, mode="sft", reference_audio=ENCODED).warning
+def test_a_recording_that_the_mode_has_no_use_for_is_mentioned(common: Scripted) -> None:
+    assert "reference_audio" in speak(common, mode="sft", reference_audio=ENCODED).warning
 
 
-def test_recordings_of_past_requests_are_forgotten(scripted: Scripted) -> None:
+def test_recordings_of_past_requests_are_forgotten(common: Scripted) -> None:
     for pitch_hz in range(100, 120):
         other = base64.b64encode(encoded(speech(1.2, pitch_hz=pitch_hz))).decode()
-        assert speak(scripted, mode="cross_lingual", reference_audio=other, stream=False).status == 200
-    wait_for(lambda: "removed" in scripted.voices.last(), "all of them are kept")
+        assert speak(common, mode="cross_lingual", reference_audio=other, stream=False).status == 200
+    wait_for(lambda: "removed" in common.voices.last(), "all of them are kept")
 
 
 # --- how
 
 
-def test_emotion_dialect_and_speed_reach_the_engine(scripted: Scripted) -> None:
-    assert speak(scripted, emotion="happy", dialect="cantonese", speed=1.5).warning == ""
-    spoken = scripted.spoken.last()
+def test_emotion_dialect_and_speed_reach_the_engine(common: Scripted) -> None:
+    assert speak(common, emotion="happy", dialect="cantonese", speed=1.5).warning == ""
+    spoken = common.spoken.last()
     assert (spoken["emotion"], spoken["dialect"], spoken["speed"]) == ("happy", "cantonese", 1.5)
 
 
-def test_neutral_is_no_wish(serve: Callable[..., Scripted]) -> None:
-    server = serve()
+def test_neutral_is_no_wish(share: Callable[..., Scripted]) -> None:
+    server = share()
     assert speak(server, emotion="neutral", dialect="普通话").warning == ""
     assert "emotion is not known" in speak(server, emotion="happy").warning
 
 
-def test_without_streaming_the_length_is_known_beforehand(scripted: Scripted) -> None:
-    whole = speak(scripted, stream=False)
+def test_without_streaming_the_length_is_known_beforehand(common: Scripted) -> None:
+    whole = speak(common, stream=False)
     assert whole.headers["content-length"] == str(2 * 9 * 60 * 24)
-    assert "content-length" not in speak(scripted, stream=True).headers
+    assert "content-length" not in speak(common, stream=True).headers
 
 
-def test_the_rate_is_the_engines(serve: Callable[..., Scripted]) -> None:
-    answer = speak(serve(sample_rate_hz=16000))
+def test_the_rate_is_the_engines(share: Callable[..., Scripted]) -> None:
+    answer = speak(share(sample_rate_hz=16000))
     assert answer.headers["x-sample-rate"] == "16000"
     assert len(answer.samples) == 9 * 60 * 16
 
 
-def test_base64_may_be_a_data_url_and_may_have_line_breaks(scripted: Scripted) -> None:
+def test_base64_may_be_a_data_url_and_may_have_line_breaks(common: Scripted) -> None:
     lines = "\r\n".join(ENCODED[at : at + 76] for at in range(0, len(ENCODED), 76))
     for recording in (lines, f"data:audio/wav;base64,{ENCODED}"):
-        assert speak(scripted, mode="cross_lingual", reference_audio=recording).status == 200
+        assert speak(common, mode="cross_lingual", reference_audio=recording).status == 200
 
 
 # --- what is wrong
@@ -145,9 +145,9 @@ def test_base64_may_be_a_data_url_and_may_have_line_breaks(scripted: Scripted) -
     ids=lambda value: str(value)[:40],
 )
 def test_what_is_wrong_is_told_with_what_to_do(
-    scripted: Scripted, wrong: dict[str, Any], status: int, code: str
+    common: Scripted, wrong: dict[str, Any], status: int, code: str
 ) -> None:
-    answer = speak(scripted, **wrong)
+    answer = speak(common, **wrong)
     assert (answer.status, answer.json["error"]) == (status, code)
     assert answer.json["message"]
     assert answer.json["solution"]
@@ -170,23 +170,23 @@ def test_what_is_wrong_is_told_with_what_to_do(
     ids=lambda value: str(value)[:30],
 )
 def test_a_recording_that_is_none_is_refused_and_no_address_followed(
-    scripted: Scripted, recording: str
+    common: Scripted, recording: str
 ) -> None:
-    answer = speak(scripted, mode="cross_lingual", reference_audio=recording)
+    answer = speak(common, mode="cross_lingual", reference_audio=recording)
     assert (answer.status, answer.json["error"]) == (400, "bad_reference_audio")
     assert "passwd" not in answer.body.decode()
 
 
-def test_an_engine_that_clones_nothing_says_whose_voice_that_was(serve: Callable[..., Scripted]) -> None:
-    answer = speak(serve(clones=False), mode="cross_lingual", reference_audio=ENCODED)
+def test_an_engine_that_clones_nothing_says_whose_voice_that_was(share: Callable[..., Scripted]) -> None:
+    answer = speak(share(), mode="cross_lingual", reference_audio=ENCODED)
     assert answer.status == 200
     assert "the default voice speaks instead" in answer.warning
 
 
 @pytest.mark.parametrize("field", ["speaker_id", "reference_text", "instruct_text", "emotion", "dialect"])
 @pytest.mark.parametrize("mode", ["sft", "zero_shot", "instruct"])
-def test_half_a_character_does_no_harm_in_any_field(scripted: Scripted, mode: str, field: str) -> None:
+def test_half_a_character_does_no_harm_in_any_field(common: Scripted, mode: str, field: str) -> None:
     fields = {"reference_audio": ENCODED, "reference_text": "text", "mode": mode} if mode != "sft" else {}
-    answer = speak(scripted, **{**fields, field: "half \ud83d"})
+    answer = speak(common, **{**fields, field: "half \ud83d"})
     assert answer.status in (200, 404)
-    assert speak(scripted).status == 200
+    assert speak(common).status == 200

@@ -519,7 +519,28 @@ async def test_a_client_that_reads_nothing_holds_up_nobody_and_is_dropped(
         await until_idle(door.http_port)
         # 48 minutes were asked for.
         assert await metric(door.http_port, "cosyduplex_audio_seconds_total") < 60
-        call.cancel()
+        with pytest.raises(grpc.aio.AioRpcError):
+            await rest(call)
+
+
+async def test_a_stream_may_have_more_requests_than_are_kept_waiting(door: Door) -> None:
+    large = [ask("x" * 4_000_000) for _ in range(12)]
+    replies = await door.answers(*large, ask("Hello."))
+    assert all(reply.error_message.startswith("text_too_long") for reply in replies[:12])
+    assert_spoken(replies[12:], "Hello.")
+
+
+async def test_a_stream_that_an_unfinished_sequence_holds_up_does_not_grow_for_ever(door: Door) -> None:
+    large = [ask("x" * 4_000_000) for _ in range(12)]
+    async with door.stub() as stub:
+        call = stub.ModelStreamInfer()
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await call.write(in_sequence(ask("Not finished. "), 7, start=True))
+            for request in large:
+                await call.write(request)
+            await rest(call)
+        assert await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED, refused.value
+    await until_idle(door.http_port)
 
 
 async def test_noise_on_the_port_and_half_a_request_leave_it_usable(door: Door) -> None:
@@ -531,13 +552,17 @@ async def test_noise_on_the_port_and_half_a_request_leave_it_usable(door: Door) 
     assert_spoken(await door.answers(ask("Hello.")), "Hello.")
 
 
-async def test_messages_that_are_no_requests_are_refused(door: Door) -> None:
+async def test_a_message_that_is_no_request_is_told_in_band(door: Door) -> None:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{door.port}") as channel:
-        method = channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
-        with pytest.raises(grpc.aio.AioRpcError):
-            async for _ in method(iter([b"\xff\xff\xff\xff"])):
-                pass
-    assert_spoken(await door.answers(ask("Hello.")), "Hello.")
+        stream = channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
+        call = stream(iter([b"\xff\xff\xff\xff", ask("Hello.").SerializeToString()]))
+        replies = [Reply.FromString(data) async for data in call]
+        assert replies[0].error_message.startswith("bad_request")
+        assert_spoken(replies[1:], "Hello.")
+        single = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await single(b"\xff")
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 # --- keys

@@ -13,6 +13,7 @@ from bridges.http_calls import Answer, call, multipart, tone_hz, urlencoded, wai
 from cosyduplex_bridges.workflow import read_extend_data
 
 PATH = "/stream-audio"
+KEY = "a-key-for-tests"
 TEXT = "Nine char"  # 60 ms each
 # As the documents print it: single quotes, and one of them missing.
 PRINTED = (
@@ -59,29 +60,29 @@ every_form = pytest.mark.parametrize(
 
 
 @every_form
-def test_every_form_is_spoken_as_pcm_at_its_rate(scripted: Scripted, send: Send) -> None:
-    answer = send(scripted.port, FIELDS)
+def test_every_form_is_spoken_as_pcm_at_its_rate(common: Scripted, send: Send) -> None:
+    answer = send(common.port, FIELDS)
     assert answer.status == 200
     assert answer.headers["content-type"] == "audio/mpeg"  # the label of the documents' own server
     assert answer.headers["transfer-encoding"] == "chunked"
     assert len(answer.samples) == 9 * 60 * 16
-    assert scripted.spoken.last()["emotion"] == "happy"
+    assert common.spoken.last()["emotion"] == "happy"
 
 
 @every_form
 @pytest.mark.parametrize(
     "extend_data", [None, "", PRINTED, "{", "[]", "null", "nothing like it", "{'Emotion': " + "[" * 5000]
 )
-def test_no_extend_data_is_ever_an_error(scripted: Scripted, send: Send, extend_data: str | None) -> None:
+def test_no_extend_data_is_ever_an_error(common: Scripted, send: Send, extend_data: str | None) -> None:
     fields = {"Text": TEXT, "SampleRate": 8000}
-    answer = send(scripted.port, fields if extend_data is None else {**fields, "ExtendData": extend_data})
+    answer = send(common.port, fields if extend_data is None else {**fields, "ExtendData": extend_data})
     assert answer.status == 200
     assert len(answer.samples) == 9 * 60 * 8
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 24000, 48000, "48000", 48000.0, "48000.0", None, ""])
-def test_the_rate_may_be_written_as_any_number_is(scripted: Scripted, rate: Any) -> None:
-    answer = as_json(scripted.port, {"Text": TEXT, "SampleRate": rate})
+def test_the_rate_may_be_written_as_any_number_is(common: Scripted, rate: Any) -> None:
+    answer = as_json(common.port, {"Text": TEXT, "SampleRate": rate})
     rate_hz = int(float(rate or 48000))
     assert len(answer.samples) == 9 * 60 * rate_hz // 1000
     assert tone_hz(answer.samples, rate_hz) in range(300, 1100)
@@ -89,11 +90,11 @@ def test_the_rate_may_be_written_as_any_number_is(scripted: Scripted, rate: Any)
 
 @pytest.mark.parametrize("rate", [0, -1, 22050, 44100, "fast", True, [48000], 1e999, "nan"])
 @pytest.mark.parametrize("send", [as_json, as_form])
-def test_another_rate_is_refused(scripted: Scripted, send: Send, rate: Any) -> None:
+def test_another_rate_is_refused(common: Scripted, send: Send, rate: Any) -> None:
     fields = {"Text": TEXT, "SampleRate": rate}
     if rate == float("inf"):
         fields["SampleRate"] = "1e999"
-    answer = send(scripted.port, fields)
+    answer = send(common.port, fields)
     assert (answer.status, answer.json["error"]) == (400, "unsupported_format")
 
 
@@ -101,27 +102,27 @@ def test_another_rate_is_refused(scripted: Scripted, send: Send, rate: Any) -> N
     "names",
     [("text", "sampleRate"), ("TEXT", "samplerate"), ("Teks", "SAMPLE_RATE"), ("tExT", "sample-rate")],
 )
-def test_names_are_taken_in_any_case(scripted: Scripted, names: tuple[str, str]) -> None:
-    answer = as_json(scripted.port, {names[0]: TEXT, names[1]: 8000})
+def test_names_are_taken_in_any_case(common: Scripted, names: tuple[str, str]) -> None:
+    answer = as_json(common.port, {names[0]: TEXT, names[1]: 8000})
     assert len(answer.samples) == 9 * 60 * 8
 
 
 @pytest.mark.parametrize("text", ["", " ", "。", "!?", "😀"])
-def test_nothing_to_say_is_no_audio_and_no_error(scripted: Scripted, text: str) -> None:
+def test_nothing_to_say_is_no_audio_and_no_error(common: Scripted, text: str) -> None:
     for send in (as_json, as_form, as_multipart):
-        answer = send(scripted.port, {"Text": text})
+        answer = send(common.port, {"Text": text})
         assert (answer.status, answer.body) == (200, b"")
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_consoles_that_look_whether_somebody_is_there_see_that(scripted: Scripted, method: str) -> None:
-    assert call(scripted.port, method, PATH).status == 200
+def test_consoles_that_look_whether_somebody_is_there_see_that(common: Scripted, method: str) -> None:
+    assert call(common.port, method, PATH).status == 200
 
 
-def test_the_documents_own_voice_is_the_default_one(scripted: Scripted) -> None:
+def test_the_documents_own_voice_is_the_default_one(common: Scripted) -> None:
     for voice in ("yourVoiceId", None, ""):
-        assert as_json(scripted.port, {"Text": TEXT, "VoiceId": voice}).status == 200
-        assert scripted.spoken.last()["voice"] in ("", "zh-f")
+        assert as_json(common.port, {"Text": TEXT, "VoiceId": voice}).status == 200
+        assert common.spoken.last()["voice"] in ("", "zh-f")
 
 
 @pytest.mark.parametrize(
@@ -135,28 +136,28 @@ def test_the_documents_own_voice_is_the_default_one(scripted: Scripted) -> None:
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_what_is_wrong_is_told(scripted: Scripted, wrong: dict[str, Any], status: int, code: str) -> None:
-    answer = as_json(scripted.port, {**FIELDS, **wrong})
+def test_what_is_wrong_is_told(common: Scripted, wrong: dict[str, Any], status: int, code: str) -> None:
+    answer = as_json(common.port, {**FIELDS, **wrong})
     assert (answer.status, answer.json["error"]) == (status, code)
 
 
 @pytest.mark.parametrize("body", [b"--b\r\n\r\nx\r\n--b--\r\n", b"--b", b"?", b""])
-def test_a_broken_form_is_told(scripted: Scripted, body: bytes) -> None:
-    answer = call(scripted.port, "POST", PATH, body, {"Content-Type": "multipart/form-data; boundary=b"})
+def test_a_broken_form_is_told(common: Scripted, body: bytes) -> None:
+    answer = call(common.port, "POST", PATH, body, {"Content-Type": "multipart/form-data; boundary=b"})
     assert (answer.status, answer.json["error"]) == (400, "bad_request")
 
 
 # --- the token
 
 
-def test_the_token_is_a_field_or_a_header(serve: Callable[..., Scripted]) -> None:
-    server = serve("--api-key", "the-right-one")
+def test_the_token_is_a_field_or_a_header(share: Callable[..., Scripted]) -> None:
+    server = share("--api-key", KEY)
     for send in (as_json, as_form, as_multipart):
-        assert send(server.port, {**FIELDS, "Token": "the-right-one"}).status == 200
+        assert send(server.port, {**FIELDS, "Token": KEY}).status == 200
         for token in ("", "a-wrong-one"):
             answer = send(server.port, {**FIELDS, "Token": token})
             assert (answer.status, answer.json["error"]) == (401, "unauthorized")
-    header = {"Authorization": "Bearer the-right-one", "Content-Type": "application/json"}
+    header = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
     assert call(server.port, "POST", PATH, json.dumps({"Text": TEXT}), header).status == 200
     assert call(server.port, "POST", PATH, b"").status == 401
 
@@ -167,20 +168,20 @@ def test_the_token_is_a_field_or_a_header(serve: Callable[..., Scripted]) -> Non
 @pytest.mark.parametrize(
     ("emotion", "spoken"), [("neutral", ""), ("happy", "happy"), ("sad", "sad"), ("SAD", "SAD"), ("", "")]
 )
-def test_the_emotion_reaches_the_engine(scripted: Scripted, emotion: str, spoken: str) -> None:
-    as_form(scripted.port, {"Text": TEXT, "ExtendData": json.dumps({"Emotion": emotion})})
-    assert scripted.spoken.last()["emotion"] == spoken
+def test_the_emotion_reaches_the_engine(common: Scripted, emotion: str, spoken: str) -> None:
+    as_form(common.port, {"Text": TEXT, "ExtendData": json.dumps({"Emotion": emotion})})
+    assert common.spoken.last()["emotion"] == spoken
 
 
-def test_extend_data_may_be_an_object_and_the_emotion_beside_it(scripted: Scripted) -> None:
-    as_json(scripted.port, {"Text": TEXT, "ExtendData": {"SentenceId": 3, "Emotion": "sad"}})
-    assert scripted.spoken.last()["emotion"] == "sad"
-    as_json(scripted.port, {"Text": TEXT, "Emotion": "happy"})
-    assert scripted.spoken.last()["emotion"] == "happy"
+def test_extend_data_may_be_an_object_and_the_emotion_beside_it(common: Scripted) -> None:
+    as_json(common.port, {"Text": TEXT, "ExtendData": {"SentenceId": 3, "Emotion": "sad"}})
+    assert common.spoken.last()["emotion"] == "sad"
+    as_json(common.port, {"Text": TEXT, "Emotion": "happy"})
+    assert common.spoken.last()["emotion"] == "happy"
 
 
-def test_an_emotion_the_engine_lacks_is_said_and_logged(serve: Callable[..., Scripted]) -> None:
-    server = serve()
+def test_an_emotion_the_engine_lacks_is_said_and_logged(share: Callable[..., Scripted]) -> None:
+    server = share()
     assert "emotion is not known" in as_form(server.port, FIELDS).warning
     wait_for(lambda: "emotion is not known" in server.server.log(), "it was not logged")
 
@@ -212,11 +213,11 @@ def test_what_extend_data_says_is_found_however_written(extend_data: Any, found:
 
 
 @pytest.mark.parametrize("field", ["VoiceId", "Token", "ExtendData", "Emotion", "Text"])
-def test_half_a_character_does_no_harm_in_any_field(scripted: Scripted, field: str) -> None:
-    assert as_json(scripted.port, {**FIELDS, field: "half \ud83d"}).status in (200, 404)
+def test_half_a_character_does_no_harm_in_any_field(common: Scripted, field: str) -> None:
+    assert as_json(common.port, {**FIELDS, field: "half \ud83d"}).status in (200, 404)
 
 
 @pytest.mark.parametrize("body", [b"Text=%FF%FE&SampleRate=8000", b"Text=\xff\xfe", b"Text=a&" * 100])
-def test_a_form_of_odd_bytes_does_no_harm(scripted: Scripted, body: bytes) -> None:
+def test_a_form_of_odd_bytes_does_no_harm(common: Scripted, body: bytes) -> None:
     label = {"Content-Type": "application/x-www-form-urlencoded"}
-    assert call(scripted.port, "POST", PATH, body, label).status in (200, 400)
+    assert call(common.port, "POST", PATH, body, label).status in (200, 400)

@@ -135,6 +135,16 @@ def test_numbers_are_read_unless_that_is_switched_off() -> None:
 def test_the_language_decides_where_the_text_does_not() -> None:
     assert spoken("--language", "en", "3") == ["three"]
     assert spoken("--language", "zh", "3") == ["三"]
+    assert spoken("--language", "zh-CN", "3") == ["三"]
+
+
+@pytest.mark.parametrize("language", ["xx", "fr", "chinese"])
+def test_a_language_that_nothing_is_read_out_in_is_refused(language: str) -> None:
+    result = run("--language", language, "3")
+    assert (result.returncode, result.stdout) == (2, b"")
+    (line,) = result.stderr.decode().splitlines()
+    assert repr(language) in line
+    assert all(known in line.split(": ")[-1] for known in ("zh", "en", "auto"))
 
 
 def test_plain_text_keeps_its_signs() -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import html
 import math
 import re
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final, Literal
 
 from cosyduplex.errors import ErrorCode
 from cosyduplex.messages import AudioOptions, SpeechOptions, TextOptions
@@ -47,10 +46,6 @@ _NOT_MADE: Final = {
     "phoneme_timestamp_enabled": "times of phonemes are not made",
     "enable_aigc_tag": "no mark is put into the audio",
 }
-_TAKES_PRONUNCIATIONS: Final = any(
-    field.name == "pronunciations" for field in dataclasses.fields(TextOptions)
-)
-
 _SSML: Final = re.compile(r"\s*(<\?xml[^>]*>\s*)?<speak\b", re.IGNORECASE)
 _TAG: Final = re.compile(r"<[^>]*>")
 
@@ -105,13 +100,6 @@ def read_parameters(bridge: Bridge, fields: Fields, max_ahead_ms: int, *, needs_
     audio = audio_form(fields, "format", "Default", "sample_rate", _DEFAULT_RATE_HZ)
     pronunciations = _pronunciations(fields.part("hot_fix"))
     ignored = [sentence for name, sentence in _NOT_MADE.items() if fields.flag(name)]
-    if pronunciations and not _TAKES_PRONUNCIATIONS:
-        ignored.append("hot_fix is not known here")
-    text: dict[str, Any] = {}
-    if "enable_markdown_filter" in fields:
-        text["markup"] = "markdown" if fields.flag("enable_markdown_filter") else "plain"
-    if pronunciations and _TAKES_PRONUNCIATIONS:
-        text["pronunciations"] = pronunciations
     options = UtteranceOptions(
         voice=bridge.voice(DOOR, fields.required_text("voice") if needs_voice else fields.text("voice")),
         language=next(iter(fields.strings("language_hints")), "")[:_MAX_LANGUAGE_CHARS] or None,
@@ -123,7 +111,7 @@ def read_parameters(bridge: Bridge, fields: Fields, max_ahead_ms: int, *, needs_
             # dashscope 2.0.2 always sends a seed, 0 where its user gave none.
             seed=fields.whole("seed", 0, 0, _MAX_SEED) or None,
         ),
-        text=TextOptions(**text),
+        text=TextOptions(markup=_markup(fields), pronunciations=pronunciations or None),
         audio=audio.options,
         marks=True,
         max_ahead_ms=max_ahead_ms,
@@ -131,6 +119,12 @@ def read_parameters(bridge: Bridge, fields: Fields, max_ahead_ms: int, *, needs_
     return Wanted(
         options, audio, fields.flag("word_timestamp_enabled"), fields.flag("enable_ssml"), tuple(ignored)
     )
+
+
+def _markup(fields: Fields) -> Literal["markdown", "plain"] | None:
+    if "enable_markdown_filter" not in fields:
+        return None
+    return "markdown" if fields.flag("enable_markdown_filter") else "plain"
 
 
 def _pronunciations(hot_fix: Fields) -> dict[str, str]:

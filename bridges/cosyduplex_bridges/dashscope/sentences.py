@@ -250,8 +250,11 @@ class Narration:
                     async for part in self._rest(self._encoder.flush, self._sentences.pop_flush()):
                         yield part
                 case ContextDone():
+                    after_flush = self._spoken is None and self._num_begun > 0
                     async for part in self._rest(self._encoder.finish, self._sentences.length):
                         yield part
+                    if after_flush and (data := await self._step(self._encoder.finish)):
+                        yield SentenceAudio(self._num_begun - 1, data)  # what ends the stream
                 case ContextCancelled():
                     return
 

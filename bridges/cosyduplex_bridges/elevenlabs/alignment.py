@@ -33,16 +33,12 @@ class Alignment:
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self | None:
-        """One of parts that follow each other."""
+        """One of parts that follow each other, in which nothing ends with a part."""
         if not parts:
             return None
-        return cls(
-            [char for part in parts for char in part.chars],
-            [start for part in parts for start in part.starts],
-            [end for part in parts for end in part.ends],
-            parts[0].begin,
-            parts[0].sample_rate_hz,
-        )
+        chars = [char for part in parts for char in part.chars]
+        starts = [start for part in parts for start in part.starts]
+        return cls(chars, starts, [*starts[1:], parts[-1].ends[-1]], parts[0].begin, parts[0].sample_rate_hz)
 
     def of_message(self) -> dict[str, Any]:
         """As the sockets have it: milliseconds from the beginning of the message's audio.
@@ -94,10 +90,9 @@ class Characters:
         self._flushes: deque[int] = deque()  # positions
         self._behind_word = False  # what comes next belongs to the pause behind a word
 
-    @property
-    def has_timed(self) -> bool:
-        """Whether a time is known of what is to be told next."""
-        return bool(self._timed)
+    def begins_before(self, until: int) -> bool:
+        """Whether what is to be told next is known to begin before there."""
+        return bool(self._timed) and self._timed[0][1] < until
 
     def append(self, text: str) -> None:
         """Takes text, in any split."""

@@ -78,8 +78,7 @@ class MultiStream(SpeechSocket):
     def _speak(self, context: _Context | None, context_id: str | None, message: dict[str, Any]) -> None:
         text = text_of(message)
         if context is None:
-            # Empty texts keep the connection alive (Pipecat 1.14, every ten seconds): they open nothing.
-            if not text and message.get("voice_settings") is None:
+            if not _opens(message):
                 return
             context = self._open(context_id or _DEFAULT_ID, message)
         elif message.get("voice_settings") is not None:
@@ -101,10 +100,10 @@ class MultiStream(SpeechSocket):
 
     def _obey_closing(self, context: _Context, message: dict[str, Any]) -> None:
         """The id is the next context's already; to close it again is to stop what is still being spoken."""
-        if is_true(message.get("close_context")) and not context.waiting:
-            self._stop(context)
-        else:
+        if context.waiting or (_opens(message) and not is_true(message.get("close_context"))):
             context.waiting.append(message)
+        elif is_true(message.get("close_context")):
+            self._stop(context)
 
     def _close_context(self, context: _Context) -> None:
         """Lets what was flushed be spoken to its end; the rest is not, nor is what is left of the audio."""
@@ -207,8 +206,15 @@ class MultiStream(SpeechSocket):
         self.session.send({**message, "contextId": sent_id, "context_id": sent_id})
 
 
+def _opens(message: dict[str, Any]) -> bool:
+    """Whether it begins a context: empty texts keep the connection alive (Pipecat 1.14, every 10 s)."""
+    return bool(message.get("text")) or message.get("voice_settings") is not None
+
+
 def _id_of(message: dict[str, Any]) -> str | None:
-    context_id = message.get("context_id", message.get("contextId"))
+    context_id = message.get("context_id")
+    if context_id is None:
+        context_id = message.get("contextId")
     if context_id is None:
         return None
     if not isinstance(context_id, str) or not 0 < len(context_id) <= _MAX_ID_CHARS:

@@ -118,13 +118,13 @@ class Speech:
     def _ready(self) -> Iterator[Piece]:
         """What is encoded, unless its words may still be told."""
         characters = self._characters
-        if characters.clock < self._sent and characters.has_timed:  # audio that could not wait for them
+        if characters.clock < self._sent and characters.begins_before(self._sent):  # it could not wait
             yield Piece(b"", characters.take(characters.clock, self._sent))
         if not self._waiting:
             return
         is_told = characters.clock >= self._encoded
         may_wait = self._waits_for_words and self._encoded - self._sent < self._most_waiting
-        if is_told or characters.has_timed or not may_wait:
+        if is_told or characters.begins_before(self._encoded) or not may_wait:
             begin = self._sent
             yield Piece(self._take_waiting(), None if is_told else characters.take(begin, self._encoded))
 

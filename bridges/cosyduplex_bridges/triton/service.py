@@ -14,6 +14,7 @@ from cosyduplex_bridges.bridge import Bridge
 from cosyduplex_bridges.grpc_calls import (
     Call,
     ForeignFailure,
+    Undecodable,
     answers,
     bad_request,
     credential,
@@ -21,7 +22,6 @@ from cosyduplex_bridges.grpc_calls import (
     warn,
 )
 from cosyduplex_bridges.grpc_stubs import kserve_pb2 as kserve
-from cosyduplex_bridges.grpc_stubs import kserve_pb2_grpc as kserve_grpc
 from cosyduplex_bridges.triton.models import DOOR, VERSION, CloudswayTts, CosyVoice2, Model
 from cosyduplex_bridges.triton.replies import audio_reply
 from cosyduplex_bridges.triton.speaking import check_caller, ignored, spoken_text
@@ -37,7 +37,7 @@ _MAX_WHOLE_PCM_BYTES: Final = 32 * 1024 * 1024
 _VERSIONS: Final = ("", VERSION)
 
 
-class TritonService(kserve_grpc.GRPCInferenceServiceServicer):
+class TritonService:
     """Answers Triton's clients.
 
     Args:
@@ -163,15 +163,12 @@ class TritonService(kserve_grpc.GRPCInferenceServiceServicer):
         data = model.whole(pcm, utterance.sample_rate_hz)
         return audio_reply(model, request.id, data, final=True, warnings=utterance.warnings)
 
+    @answers
     async def ModelStreamInfer(
-        self, request_iterator: AsyncIterator[kserve.ModelInferRequest], context: Call
+        self, request_iterator: AsyncIterator[kserve.ModelInferRequest | Undecodable], context: Call
     ) -> None:
         """Any number of utterances, each answered as it is made."""
-        await self._stream(request_iterator, context)
-
-    @answers
-    async def _stream(self, requests: AsyncIterator[kserve.ModelInferRequest], context: Call) -> None:
-        await Stream(self._bridge, self._find, context, self._closing).run(requests)
+        await Stream(self._bridge, self._find, context, self._closing).run(request_iterator)
 
     # --- what they share
 

@@ -93,7 +93,6 @@ class Speaking:
         self._pieces: list[str] = []
         self._num_waiting_chars = 0
         self._decoder = _Decoder("surrogatepass")
-        self._failure: Failure | None = None
         self._told = 0
         self._timer: asyncio.TimerHandle | None = None
         self.has_all_text = sequence_id is None
@@ -174,12 +173,16 @@ class Speaking:
             self._timer = None
 
     def _on_idle(self) -> None:
+        if self._utterance is None or not self._utterance.is_silent:
+            self._watch_sequence()  # it is the client that waits
+            return
         idle_s = self._bridge.gateway.config.idle_s
-        self._failure = Failure(
-            ErrorCode.TIMEOUT, f"sequence {self._sequence_id} got no request for {idle_s:g} s and was ended"
+        self._utterance.abort(
+            Failure(
+                ErrorCode.TIMEOUT,
+                f"sequence {self._sequence_id} got no request for {idle_s:g} s and was ended",
+            )
         )
-        if self._utterance is not None:
-            self._utterance.abort(self._failure)
 
     # --- its audio
 
@@ -216,8 +219,6 @@ class Speaking:
         await self._finish(speech.utterance)
 
     def _open(self, utterance: Utterance) -> None:
-        if self._failure is not None:
-            raise self._failure
         self._utterance = utterance
         for piece in self._pieces:
             utterance.append(piece)

@@ -10,7 +10,15 @@ from typing import Any, Final
 
 from cosyduplex.errors import ErrorCode
 from cosyduplex_bridges.bridge import Bridge
-from cosyduplex_bridges.grpc_calls import Call, NotReading, bad_request, credential, write
+from cosyduplex_bridges.grpc_calls import (
+    Call,
+    NotReading,
+    Undecodable,
+    bad_request,
+    credential,
+    undecodable,
+    write,
+)
 from cosyduplex_bridges.grpc_stubs import kserve_pb2 as kserve
 from cosyduplex_bridges.triton.models import Model
 from cosyduplex_bridges.triton.replies import error_reply, final_reply, wants_final
@@ -116,7 +124,7 @@ class Stream:
         self._waiting_bytes = 0
         self._room = asyncio.Event()
 
-    async def run(self, requests: AsyncIterator[kserve.ModelInferRequest]) -> None:
+    async def run(self, requests: AsyncIterator[kserve.ModelInferRequest | Undecodable]) -> None:
         """Answers until the client has no more requests, and all are answered.
 
         Raises:
@@ -142,8 +150,12 @@ class Stream:
 
     # --- what comes in
 
-    async def _read(self, requests: AsyncIterator[kserve.ModelInferRequest]) -> None:
+    async def _read(self, requests: AsyncIterator[kserve.ModelInferRequest | Undecodable]) -> None:
         async for request in requests:
+            if isinstance(request, Undecodable):
+                nobody = kserve.ModelInferRequest()
+                self._queue(nobody, self._refusal(nobody, undecodable()))
+                continue
             try:
                 self._take(request)
             except Failure as failure:

@@ -33,6 +33,7 @@ from cosyduplex_server.text.chinese_written import (
     SLASH,
     SP,
     TO,
+    VARIABLE,
     D,
     Match,
     rule,
@@ -323,13 +324,16 @@ SIGNS_BETWEEN: tuple[Reading, ...] = (
     rule(
         "less in a term",
         "-−–－",
-        f"(?<=(?<![A-Za-z])[A-Za-z]|[²³)）]){MINUS}(?={D}{{1,6}}{SP}[=＝<>≤≥)）])",
+        f"(?<=(?<![A-Za-z])[A-Za-z]|[²³)）]){MINUS}(?={D}{{1,6}}{SP}[=＝<>≤≥)）])"
+        f"|(?<={VARIABLE}){MINUS}(?={D}{{1,6}}(?![A-Za-z0-9.．_–-]))",
         "减",
     ),
     rule("hyphen after a number", "-–", "(?<=[0-9])[-–](?=[A-Za-z])", " "),
     rule("hyphen before a number", "-–", f"(?<=[A-Za-z])[-–](?={D})", " "),
     rule("silent hyphen", "-–", f"(?<={HAN}|[)）])[-–](?={D})", ""),
     rule("plus sign", "+＋", f"(?<![0-9０-９A-Za-z)）²³%％+℃'\"”]{SP})[+＋](?={SIGNS}?{D})", "正"),
+    # Disney+, Apple TV+; Ctrl+C and 50+ are sums of a kind.
+    rule("plus of a name", "+＋", "(?<=[A-Za-z]{2})[+＋](?![+＋])(?!\\s?[A-Za-z0-9(])", " plus"),
     rule("plus", "+＋", f"(?<={_LETTER_OR_NUMBER}{SP}|[A-Za-z]\\+|{HAN}{SP})[+＋]", "加"),
     rule("times", "×✕", f"(?<=[\\w)）²³%％]{SP})[×✕]{SP}(?=[-−\\w(（√])", "乘"),
     rule("times in digits", "xX*", f"(?<={D}{SP})(?<!(?<![0-9])0)[xX*]{SP}(?={D})", "乘"),

@@ -20,11 +20,15 @@ from cosyduplex_server.text.chinese_written import (
     SEPARATORS,
     SIGNS,
     SP,
+    VARIABLE,
     D,
     Match,
     rule,
 )
 from cosyduplex_server.text.reading import Reading
+
+
+_DIGITS = regex.compile(f"{D}+")
 
 
 def _dictated(match: Match) -> str:
@@ -37,7 +41,7 @@ def _one_by_one(match: Match) -> str:
 
 def _dictated_in_groups(match: Match) -> str:
     """A telephone or card number, whose groups stay apart."""
-    groups = regex.findall(f"{D}+", match[0])
+    groups = _DIGITS.findall(match[0])
     words = " ".join(digits(group, one="幺") for group in groups)
     return f"加{words}" if match[0][0] in "+＋" else words
 
@@ -261,10 +265,14 @@ SERVICES: tuple[Reading, ...] = (
 _PROVINCES = "京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼使警学港澳滬遼蘇贛陝閩貴粵瓊雲"
 
 
+_ROUND = regex.compile("[1-9](?:00|000)")
+_BETWEEN_NUMBERS = regex.compile(f"(?!\\.){SEPARATORS.pattern}")
+
+
 def _model_number(written: str) -> str:
     """15 十五, 100 一百, 919 九一九, 007 零零七."""
     whole, point, fraction = written.partition(".")
-    if whole[0] == "0" or (len(whole) > 2 and not regex.fullmatch("[1-9](?:00|000)", whole)):
+    if whole[0] == "0" or (len(whole) > 2 and not _ROUND.fullmatch(whole)):
         words = digits(whole)
     else:
         words = cardinal(whole)
@@ -275,7 +283,7 @@ def _read_model(match: Match) -> str:
     written = ascii_form(match[0])
     if written.count(".") > 1:
         return read_group(written)
-    parts = regex.split(f"(?!\\.){SEPARATORS.pattern}", written)
+    parts = _BETWEEN_NUMBERS.split(written)
     words = _model_number(parts[0])
     for separator, part in zip(parts[1::2], parts[2::2], strict=True):
         words += {"/": "、", "-": " ", "~": "到", ",": "，"}.get(separator, " ") + _model_number(part)
@@ -347,6 +355,12 @@ MODELS: tuple[Reading, ...] = (
         f"(?<number>{D}{{1,4}})(?:st|nd|rd|th)(?![A-Za-z])",
         lambda match: f"第{cardinal(match['number'])}",
     ),
+    rule(
+        "number less than a variable",
+        DIGITS,
+        f"(?<={VARIABLE}[-–]){D}{{1,6}}(?![A-Za-z0-9.．_–-])",
+        lambda match: cardinal(match[0]),
+    ),
     rule("model", DIGITS, f"(?<=[A-Za-z][-–_./]?)(?<!{D}{SP}{LATIN_UNIT}[-–/]){GROUP}", _read_model),
 )
 MODELS_AFTER_SPACE: tuple[Reading, ...] = (
@@ -374,6 +388,7 @@ _URL_NAMES = {
     "@": " at ",
     "+": "加",
 }
+_ADDRESS_PARTS = regex.compile("[A-Za-z]+|[0-9]+|.")
 _LONGEST_PATH = 40  # characters of it that a listener is told
 
 
@@ -387,17 +402,21 @@ def _read_formula(match: Match) -> str:
     )
 
 
+def _before_query(address: str) -> str:
+    return address.partition("?")[0].partition("#")[0]
+
+
 def _read_url(match: Match) -> str:
     host, slash, path = match["address"].partition("/")
-    path = regex.split("[?#]", slash + path)[0].rstrip("/")
-    host = regex.split("[?#]", host)[0]
+    path = _before_query(slash + path).rstrip("/")
+    host = _before_query(host)
     spoken = host + (path if len(path) <= _LONGEST_PATH and "%" not in path else "")
     return _spell_address(spoken)
 
 
 def _spell_address(address: str) -> str:
     """Its letters as they are, its digits one by one, its marks by name."""
-    tokens = regex.findall("[A-Za-z]+|[0-9]+|.", address)
+    tokens = _ADDRESS_PARTS.findall(address)
     return "".join(
         digits(token) if token.isdigit() else token if token.isalpha() else _URL_NAMES.get(token, " ")
         for token in tokens
@@ -418,7 +437,7 @@ MAIL: tuple[Reading, ...] = (
     rule(
         "mail address",
         LATIN | DIGITS,
-        f"(?<![A-Za-z0-9])[A-Za-z0-9][A-Za-z0-9._+-]{{0,63}}+@{_LABEL}{{1,40}}+(?:[.-]{_LABEL}{{1,40}}+){{1,6}}",
+        f"(?<![A-Za-z0-9])[A-Za-z0-9](?:[A-Za-z0-9_+-]|\\.(?!\\.)){{0,63}}+@{_LABEL}{{1,40}}+(?:[.-]{_LABEL}{{1,40}}+){{1,6}}",
         lambda match: _spell_address(match[0]),
     ),
 )

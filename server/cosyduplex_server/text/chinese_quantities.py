@@ -254,10 +254,12 @@ MEASURES: tuple[Reading, ...] = (
         f"(?<generation>[2-6])g(?={SP}(?:网|網|手机|手機|时代|時代|基站|信号|技术|套餐|通信|商用|用户))",
         lambda match: cardinal(match["generation"]) + "G",
     ),
+    # iPhone 5 s is a name, Pro Max 256GB and Ultra 120W a name and a measure.
     rule(
         "measure",
         DIGITS,
-        f"(?<![A-Za-z] ){_RANGE}{SP}{_UNIT}(?:[/／]{_PER_UNIT})?(?![A-Za-z0-9²³^/／])",
+        f"(?:(?<![A-Za-z] )|(?=[0-9.,]{{1,10}}+(?:W|{SP}[A-Za-z]{{2}})))"
+        f"{_RANGE}{SP}{_UNIT}(?:[/／]{_PER_UNIT})?(?![A-Za-z0-9²³^/／])",
         _read_measure,
     ),
     # "50kg/次": what it is per is said by a rule of its own.

@@ -28,6 +28,8 @@ MINUS = "[-−–－]"
 SP = "[ \u00a0\u2009\u202f]?"
 HAN = f"[{CJK}]"
 LATIN_UNIT = "(?:k?cal|kJ|bit|[kcmdμn]?m|[km]?g|m?L|ml|[kMG]?Hz|k?W|k?V|mAh|h|s|min|[KMGT]B)"
+# n-1 and x-2 are differences; A-1 is a name, and so is what a word numbers, 图a-1.
+VARIABLE = "(?<![A-Za-z0-9图圖表式例款型号號选選项項件])[a-z]"
 TO = f"{SP}(?:[-−–—－~～∼〜到至]){SP}"  # between the ends of a range
 
 # Integers and decimals, with commas after thousands or without. Full-width commas part numbers unless the

@@ -28,13 +28,16 @@ _MOST_DIGITS_OF_PATH_PART = 4
 _DOTTED = (
     rf"{WORD_START}(?<!\w[.@-])[A-Za-z0-9_](?>[A-Za-z0-9_-]{{0,62}})(?:\.(?>[A-Za-z0-9_-]{{1,62}})){{1,6}}"
 )
+_PARTS = regex.compile("[A-Za-z]+|[0-9]+|[^A-Za-z0-9]")
+_FOUR_NUMBERS = regex.compile(r"[0-9]+(?:\.[0-9]+){3}")
+_SCHEME = regex.compile("^[A-Za-z]+://")
 _URL_CHAR = "[!#-;=?-Z_a-z~%]"
 
 
 def address_words(written: str) -> str:
     """Something that is to be typed again: with its dashes and underscores."""
     said: list[str] = []
-    for part in regex.findall(r"[A-Za-z]+|[0-9]+|[^A-Za-z0-9]", written):
+    for part in _PARTS.findall(written):
         if part.isdigit():
             said.append(label(part))
         else:
@@ -45,7 +48,7 @@ def address_words(written: str) -> str:
 def _host_words(host: str) -> str:
     host, _, port = host.partition(":")
     host = host.removeprefix("www.")
-    if regex.fullmatch(r"[0-9]+(?:\.[0-9]+){3}", host):
+    if _FOUR_NUMBERS.fullmatch(host):
         said = " dot ".join(map(spell, host.split(".")))
     else:
         head, dot, top = host.rpartition(".")
@@ -61,7 +64,7 @@ def _is_readable(part: str) -> bool:
 
 def _url_words(address: str) -> str:
     """Host and the beginning of the path; what stands after "?" or "#" is not said."""
-    address = regex.split("[?#]", regex.sub("^[A-Za-z]+://", "", address), maxsplit=1)[0]
+    address = _SCHEME.sub("", address).partition("?")[0].partition("#")[0]
     host, _, path = address.partition("/")
     said = [_host_words(host.rpartition("@")[2])]
     for part in list(filter(None, path.split("/")))[:_LONGEST_PATH]:
@@ -136,12 +139,14 @@ _EXTENSIONS = frozenset(
     "patch diff bak tmp plist".split()
 )
 _ROOTS = {"/": "slash", "~": "tilde", ".": "dot", "..": "dot dot"}
+_FILE_PARTS = regex.compile(r"\.|[^.]+")
+_STEPS = regex.compile("/|~|[^/~]+")
 _PATH_PART = r"[A-Za-z0-9_@-]{1,62}+(?:\.[A-Za-z0-9_-]{1,62}+){0,4}+"
 
 
 def _file_words(written: str) -> str:
     """ "main dot py": underscores and hyphens are no more than spaces."""
-    parts = ["dot" if part == "." else name_words(part) for part in regex.findall(r"\.|[^.]+", written)]
+    parts = ["dot" if part == "." else name_words(part) for part in _FILE_PARTS.findall(written)]
     return " ".join(filter(None, parts))
 
 
@@ -152,7 +157,7 @@ def _file(match: Match) -> str | None:
 
 
 def _path(match: Match) -> str:
-    return " ".join(_ROOTS.get(part) or _file_words(part) for part in regex.findall("/|~|[^/~]+", match[0]))
+    return " ".join(_ROOTS.get(part) or _file_words(part) for part in _STEPS.findall(match[0]))
 
 
 def _relative_path(match: Match) -> str | None:

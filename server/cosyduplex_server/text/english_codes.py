@@ -23,6 +23,10 @@ def spell_out(written: str) -> str:
 _FREE_CALLS = frozenset(("800", "900"))
 
 
+_GROUPS = regex.compile("[0-9]+|[A-Z]{2,}")
+_WORDS = regex.compile("[0-9A-Za-z]+")
+
+
 def _group(written: str) -> str:
     if written.isalpha():
         return written.capitalize()
@@ -30,7 +34,7 @@ def _group(written: str) -> str:
 
 
 def _groups(match: Match) -> str:
-    said = ", ".join(map(_group, regex.findall("[0-9]+|[A-Z]{2,}", match[0])))
+    said = ", ".join(map(_group, _GROUPS.findall(match[0])))
     return f"plus {said}" if match[0].startswith("+") else said
 
 
@@ -112,7 +116,7 @@ def _has_both(written: str) -> bool:
 
 
 def _spelled(match: Match) -> str:
-    return ", ".join(map(spell_out, regex.findall("[0-9A-Za-z]+", match[0])))
+    return ", ".join(map(spell_out, _WORDS.findall(match[0])))
 
 
 def _hash(match: Match) -> str | None:

@@ -11,6 +11,9 @@ from cosyduplex_server.text.english_numbers import decade, label, ordinal, plura
 Match = regex.Match[str]
 
 _PARTS = regex.compile(r"[0-9]+(?:\.[0-9]+)+|[0-9]+|[^\W\d_]+|[^\w]|_")
+_CHANGES = regex.compile("[A-Za-z](?=[0-9])|[0-9](?=[A-Za-z])")
+_NO_LETTER_OR_DIGIT = regex.compile("[^0-9A-Za-z]")
+_POINT = regex.compile(r"\.(?=[0-9])")
 _SUFFIXES = frozenset(("st", "nd", "rd", "th"))
 _BEFORE_YEARS = frozenset("mid pre post late early Mid Pre Post Late Early".split())
 _SIGNS = {"-": "", "_": "", ".": "dot", "+": "plus"}
@@ -58,9 +61,9 @@ def _version(digits: str) -> str:
 
 
 def _named(match: Match) -> str:
-    changes = regex.findall("[A-Za-z](?=[0-9])|[0-9](?=[A-Za-z])", match[0])
+    changes = _CHANGES.findall(match[0])
     if len(changes) > _MOST_CHANGES:
-        return spell_out(regex.sub("[^0-9A-Za-z]", "", match[0]))
+        return spell_out(_NO_LETTER_OR_DIGIT.sub("", match[0]))
     return name_words(match[0])
 
 
@@ -78,7 +81,7 @@ _VERSION_END = rf"{_TAIL}{WORD_END}(?!\.[0-9])"
 
 
 def _version_words(match: Match) -> str:
-    tail = regex.sub(r"\.(?=[0-9])", "-", (match["tail"] or "").lstrip("-+_."))
+    tail = _POINT.sub("-", (match["tail"] or "").lstrip("-+_."))
     return f"{_version(match['n'])} {name_words(tail)}".rstrip()
 
 
@@ -117,6 +120,11 @@ _LANGUAGES = {
     "G++": "G plus plus",
     "g++": "G plus plus",
 }
+_FORMULAS = {
+    written: formula
+    for formula in "CO2 H2O H2O2 CH4 NO2 O2 N2O H2SO4".split()
+    for written in (formula, formula.translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")))
+}
 # Not from within another name.
 _START = rf"{WORD_START}(?<![A-Za-z][-_])"
 _REST = rf"(?:(?:[-_]|\.(?=[0-9])|(?<=[0-9])\.)(?>[A-Za-z0-9]{{1,40}})){{0,8}}{WORD_END}"
@@ -131,8 +139,8 @@ _NAMES = (
     reading(
         "chemical formula",
         "CHNO",
-        rf"{WORD_START}{one_of('CO2 H2O H2O2 CH4 NO2 O2 N2O H2SO4'.split())}{WORD_END}",
-        lambda match: " ".join(spell(char) if char.isdigit() else char for char in match[0]),
+        rf"{WORD_START}{one_of(_FORMULAS)}{WORD_END}",
+        lambda match: " ".join(spell(char) if char.isdigit() else char for char in _FORMULAS[match[0]]),
     ),
     reading(
         "between businesses",

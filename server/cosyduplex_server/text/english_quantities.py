@@ -92,7 +92,7 @@ NUMBERS = (
         "number with spaces",
         DIGITS,
         rf"(?P<n>[0-9]{{1,3}}(?:[\u00a0\u2009\u202f][0-9]{{3}})+(?:\.[0-9]+)?){_NUMBER_END}",
-        lambda match: number(regex.sub(SPACE, ",", match["n"])),
+        lambda match: number(",".join(match["n"].split())),
     ),
     reading(
         "number with spaces",  # "100 200 300" are three

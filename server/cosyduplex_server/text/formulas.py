@@ -221,6 +221,12 @@ _TOKEN = re.compile(
 )
 
 
+_SPACES_RUN = re.compile(" +")
+_SPACE_BEFORE_PAUSE = re.compile(" +(?=[,，])")
+_SPACE_BESIDE_HAN = re.compile(r"(?<=[^\x00-\x7f]) | (?=[^\x00-\x7f])")
+_OPEN_BRACE = re.compile(r"(?<!\\)\{")
+
+
 class _FormulaReader:
     """Recursive descent over the tokens of a formula; each method returns words.
 
@@ -242,10 +248,10 @@ class _FormulaReader:
         return self._tidy(" ".join(words))
 
     def _tidy(self, words: str) -> str:
-        words = re.sub(r" +(?=[,，])", "", re.sub(" +", " ", words)).strip(" ,，")
+        words = _SPACE_BEFORE_PAUSE.sub("", _SPACES_RUN.sub(" ", words)).strip(" ,，")
         if not self._chinese:
             return words
-        return re.sub(r"(?<=[^\x00-\x7f]) | (?=[^\x00-\x7f])", "", words)
+        return _SPACE_BESIDE_HAN.sub("", words)
 
     def _say(self, both: tuple[str, str]) -> str:
         return both[self._chinese]
@@ -365,7 +371,7 @@ class _FormulaReader:
                 raise _TooInvolved
             words.append(token)
         number = sum(token == "{" for token in self._tokens[: self._at])
-        opened = [brace.end() for brace in re.finditer(r"(?<!\\)\{", self._tex)][number - 1]
+        opened = [brace.end() for brace in _OPEN_BRACE.finditer(self._tex)][number - 1]
         return self._tex[opened : self._tex.index("}", opened)].strip()
 
     def _fraction(self) -> list[str]:

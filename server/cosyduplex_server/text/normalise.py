@@ -21,9 +21,10 @@ from cosyduplex_server.text.marks import complete_words_end
 from cosyduplex_server.text.pronunciations import Pronunciations
 from cosyduplex_server.text.reading import LEFT_CONTEXT
 from cosyduplex_server.text.rulebook import NONE, WAIT, Rulebook
-from cosyduplex_server.text.runs import Run, spread, would_merge
+from cosyduplex_server.text.runs import Run, numbers_merge, spread, would_merge
 from cosyduplex_server.text.scripts import (
     Script,
+    is_introduced_in_english,
     list_number_of,
     script_after,
     script_asked_for,
@@ -33,6 +34,8 @@ from cosyduplex_server.text.scripts import (
     turns_english,
 )
 
+# How far back a numeral in hanzi is looked for that a number would run together with.
+_NUMERAL_CHARS = 4
 # What finding out about a place costs beside its rules, where one rule costs 1.
 _WORK_OF_PLACE = 3
 
@@ -91,7 +94,9 @@ class Normaliser:
         self._offset_before = -1  # of the character before it
         self._script: Script | None = None  # of the last letter before `_judged_to`
         self._judged_to = 0
+        self._chinese_to = -1  # where the last expression that was read in Chinese ends
         self._list_script: Script | None = None  # of the numbers of the last list
+        self._list_is_firm = False  # what stands in its items cannot change that
         self._last_said = ""  # the last character of a replacement that nothing has been copied after
         self._parts: list[str] = []
         self._part_offsets: list[int] = []
@@ -191,6 +196,7 @@ class Normaliser:
             self._text = self._text[num_chars:]
             self._at -= num_chars
             self._judged_to -= num_chars
+            self._chinese_to -= num_chars
 
     def _copy(self, start: int, end: int, begin: int) -> None:
         if start == end:
@@ -208,8 +214,11 @@ class Normaliser:
             self._last_said = before
             return
         offsets = self._offsets[start - begin : end - begin]
-        if would_merge(before, words[0]):
-            self._parts.append(" ")
+        separator = " " if would_merge(before, words[0]) else ""
+        if numbers_merge(self._text[max(0, start - _NUMERAL_CHARS) : start], words[:2]):
+            separator = "，"
+        if separator:
+            self._parts.append(separator)
             self._part_offsets.append(offsets[0])
         self._parts.append(words)
         num_chars, num_words = len(offsets), len(words)
@@ -249,9 +258,10 @@ class Normaliser:
             judged = self._judge_as(script, at, final)
         if judged[0] > NONE:
             if list_number == "1":
-                self._list_script = script
+                self._list_script, self._list_is_firm = script, is_firm
             if script == "zh":  # its letters are no English ones: the g of 盐5g
                 self._script, self._judged_to = script, judged[0]
+                self._chinese_to = judged[0]
         return judged
 
     def _judge_as(self, script: Script, at: int, final: bool) -> tuple[int, str]:
@@ -285,11 +295,13 @@ class Normaliser:
     def _script_at(self, at: int, list_number: str, final: bool) -> tuple[Script | None, bool]:
         """The script of what stands at `at`, None while open; and whether what follows cannot change it."""
         if list_number not in ("", "1") and self._list_script is not None:
-            return self._list_script, self._list_script != "en"
+            return self._list_script, self._list_script != "en" or self._list_is_firm
+        if list_number == "1" and self._script == "en" and is_introduced_in_english(self._text, at):
+            return "en", True
         if self._script is None:
             script = script_after(self._text, at, final=final, otherwise=self._otherwise)
             return script, script != "en"
-        return script_at(self._text, at, self._script)
+        return script_at(self._text, at, self._script, chinese_to=self._chinese_to)
 
     def _note_script(self, to: int) -> None:
         """Brings the script of the last letter up to `to`."""

@@ -125,6 +125,7 @@ class Rules:
         """Compiles the patterns."""
         for rule in self._rules:
             rule.warm()
+        assert self._named
 
     def judge(self, text: str, at: int, *, final: bool) -> tuple[int, str]:
         """How what stands at `at` is read.

@@ -13,6 +13,8 @@ CJK = (
 )
 CJK_CHAR = re.compile(f"[{CJK}]")
 _LETTER = re.compile(r"[^\W\d_]")
+_NUMERAL_BEFORE_TEENS = re.compile("[一二三四五六七八九][ \u00a0]?\\Z")
+_TENTH = re.compile("(?:初|月[二三]?)十[ \u00a0]?\\Z")
 _LAST_LETTER = re.compile(r".*([^\W\d_])", re.DOTALL)
 
 
@@ -32,6 +34,17 @@ def is_spaced_word_char(char: str) -> bool:
 def would_merge(left: str, right: str) -> bool:
     """True when two characters side by side would read as one word."""
     return is_spaced_word_char(left) and is_spaced_word_char(right)
+
+
+def numbers_merge(left: str, right: str) -> bool:
+    """True when a numeral in hanzi and number words behind it would be heard as one number.
+
+    The five of 周五 and 19:30 as 五十九点, the tenth of 初十 and 5 o'clock as 十五点, the three of 周三 and
+    5% as 三百分之五.
+    """
+    if right[0] == "十" or right in ("百分", "千分", "万分"):
+        return _NUMERAL_BEFORE_TEENS.search(left) is not None
+    return right[0] in "一二两三四五六七八九" and right[1:] != "十" and _TENTH.search(left) is not None
 
 
 def first_language(text: str) -> Language | None:

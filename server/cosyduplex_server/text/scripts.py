@@ -33,10 +33,14 @@ _NUMERALS = (
     "²³¹¼-¾\u2070-\u2089\u2150-\u2189\u2460-\u249b\u24ea-\u24ff\u2776-\u2793\u3220-\u3229\u3251-\u325f"
 )
 _LATIN = re.compile("[A-Za-z\u00aa-\u024f\u1e00-\u1eff\uff21-\uff5a]")
+# What stands before the names of geometry and the lines of a proof.
+_NAME_SIGNS = "∵∴∠△⊙√"
 # The first letter that is no unit glued to a number: the "a" of "5kg apples".
 _FIRST_LETTER = re.compile(
     rf"(?:\d(?>[A-Za-z/²³µ]*)|(?![{_CHINESE_MARKS}])[\W\d_{_GREEK}{_NUMERALS}])*+([^\W\d_{_GREEK}{_NUMERALS}]|[{_CHINESE_MARKS}])"
 )
+# A variable, the x of ∵x>0，, is of no language.
+_VARIABLE = regex.compile(f"(?<=[{_NAME_SIGNS} =<>+])(?:[A-Za-z]|[A-Z]{{2,3}})(?=\\s?[=<>≤≥+²³∥⊥，。])")
 
 # --- Names in a Chinese sentence
 
@@ -47,7 +51,8 @@ _FUNCTION_WORDS = frozenset(
     "between per up as so and or but if when then here there the a an this that these those my your his her "
     "its our their I we you they he she it only just all some every each nearly almost get got".split()
 )
-_WORD = re.compile("[^A-Za-z]*([A-Za-z]+)(?![A-Za-z0-9])")
+# A letter with a sign behind it is a variable: a²+b².
+_WORD = re.compile("[^A-Za-z]*([A-Za-z]{2,}(?![A-Za-z0-9])|[A-Za-z](?= [A-Za-z]))")
 _CAPITALIZED = "(?=[a-z.+_#/]*+[A-Z0-9])[A-Za-z0-9.+_#/]{1,24}+"
 _TERM = f"(?:[0-9.]{{0,8}}[A-Za-z{_GREEK}]{{1,2}}[²³]?|[0-9.]{{1,8}})"
 # One word; or several of which each has a capital or a digit; or letters and numbers with signs between.
@@ -56,9 +61,10 @@ _NAME = (
     f"|(?:{_CAPITALIZED}[ \\-]){{1,4}}[A-Za-z]{{1,3}}(?=\\Z)"
     f"|{_TERM}(?: ?[-+×*/=<>≤≥^()] ?{_TERM}){{0,6}})"
 )
-_NAME_END = "[ \\-)）”\"'=<>≤≥≈≠+×*/^:&@]{0,4}"
+# ... and O( of O(1).
+_NAME_END = "(?:[ \\-)）”\"'=<>≤≥≈≠+×*/^:&@]{0,4}|(?<=[A-Za-z])\\()"
 # A number behind one of them is still Chinese ...
-_NAME_IN_CHINESE = re.compile(f"[ (（“\"'·0-9.%]*{_NAME}{_NAME_END}")
+_NAME_IN_CHINESE = re.compile(f"(?:[ (（“\"'·0-9.%{_NAME_SIGNS}]|\\n(?=[∵∴]))*{_NAME}{_NAME_END}")
 # ... but behind such a one only where no English word follows it: 用pandas 2写, 小明 owns 3 cats.
 _MAYBE_VERB = re.compile("[ (（“\"'·]*[a-z]{2,24} ")
 # Hanzi within an English sentence: "Say 你好 3 times".
@@ -69,7 +75,7 @@ _INSERTED = re.compile(
 _ASIDE = re.compile(f"({_HAN}|[^\\W\\d_](?= ))[^\\w()（）\\n]{{0,2}}[(（][^()（）\\n]{{1,40}}[)）] ?\\Z")
 # All of the sentence so far: nothing, or a name; shorter than `LEFT_CONTEXT`, so that the text begins at \A.
 _SENTENCE_IS_NAME = re.compile(
-    "(?:\\A|[\\n.!?:;。！？：；…])[ \"“'‘(（]{0,3}"
+    f"(?:\\A|[\\n.!?:;。！？：；…])[ \"“'‘(（{_NAME_SIGNS}]{{0,3}}"
     f"(?:[A-Za-z]{{1,20}}+[a-z0-9.+_#/]{{0,8}}+|(?:(?=[a-z]*[A-Z0-9])[A-Za-z0-9]{{1,10}}+[ \\-]?){{0,4}}"
     f"|{_TERM}(?: ?[-+×*/=<>≤≥^()] ?{_TERM}){{0,2}}){_NAME_END}\\Z"
 )
@@ -87,24 +93,28 @@ _HAN_BEHIND = regex.compile(
     f"(?>[-–—~～+×*/=<>≤≥]{_NUMBERS}|{_PARTS})*+(?:(?<han>{_HAN})|(?<=[0-9]) {_MEASURE})"
 )
 # Where all of the sentence so far is a name: also after the rest of it, 15 Pro Max的, after a space, and
-# any mark of Chinese but the colon.
+# any mark of Chinese; the colon only behind a
+# letter and number, Q1：什么, as "Day 1：" is said in English.
 _CHINESE_BEHIND_NAME = regex.compile(
-    f"(?> ?[-–—~～+×*/=<>≤≥] ?{_NUMBERS}|{_PARTS})*+(?> [A-Z0-9][A-Za-z0-9+]*+){{0,4}}+"
-    f"(?:(?<han>{_HAN})| {_HAN}|[，、。？！（])"
+    f"(?> ?[-–—~～+×*/=<>≤≥] ?{_NUMBERS}|{_PARTS})*+(?>(?<=[₀-₉²³])[A-Z][A-Za-z0-9₀-₉²³]{{0,8}}+)?+"
+    f"(?> (?:[A-Z0-9]|v(?=[0-9]))[A-Za-z0-9+]*+(?:\\.[A-Za-z0-9+]++)*+){{0,4}}+"
+    f"(?:(?<han>{_HAN})| {_HAN}|(?<=(?<![A-Za-z0-9])[A-Z]{{1,2}}[0-9]{{1,2}})：{_HAN}|[，、。？！（])"
 )
 _ENGLISH_BEHIND = regex.compile("(?:[-–~][0-9.,]{1,12}+)?(?: (?!am|pm)[a-z]|[.,;!?](?!\\S))")
 # The digit of Cloud9 and Web3 is part of a foreign word.
 _WORD_WITH_DIGIT = re.compile("(?<![A-Za-z0-9])[A-Z][a-z]+[0-9]\\Z")
 # numpy==1.26 is a line of code.
 _IN_CODE = re.compile("[A-Za-z_]{2}[=<>!~]=\\Z")
-# What both languages read alike.
-_ALIKE = re.compile("[A-Za-z.'’ ]+")
+# What both languages read alike; the dot of Node.js they do not.
+_ALIKE = re.compile("(?:[A-Za-z'’ ]|\\.(?![A-Za-z]{2}))+")
 
 # --- Lists
 
 _LIST_NUMBER = regex.compile(
     "(?<=(?:\\A|\\n)[ \\t]{0,8})(?<number>[0-9]{1,3})[.)．）、](?=[ \\t]|" + _HAN + ")"
 )
+
+_LINE_BEFORE = re.compile(r"([^\n]+)\n\s*\Z")
 
 
 def script_of(char: str) -> Script | None:
@@ -121,13 +131,14 @@ def script_asked_for(language: str) -> Script | None:
     return None if language.lower() in ("", "auto") else known_language(language) or ""
 
 
-def script_at(text: str, at: int, nearest: Script) -> tuple[Script, bool]:
+def script_at(text: str, at: int, nearest: Script, *, chinese_to: int = -1) -> tuple[Script, bool]:
     """The script of what stands at `at`, and whether what stands behind cannot change that.
 
     Args:
         text: What has come, and what stands before the expression.
         at: Where it begins.
         nearest: The script of the last letter before it.
+        chinese_to: Where the last expression before it that was read in Chinese ends.
     """
     if nearest == "":
         return "", True
@@ -141,12 +152,9 @@ def script_at(text: str, at: int, nearest: Script) -> tuple[Script, bool]:
         nearest = script_of(aside[1]) or nearest
     elif nearest == "en":
         chinese = _LAST_CHINESE.match(text, before, at)
-        if (
-            chinese
-            and _NAME_IN_CHINESE.fullmatch(text, chinese.end(), at)
-            and not _has_turned(text, chinese.end(), at)
-        ):
-            return "zh", not _MAYBE_VERB.fullmatch(text, chinese.end(), at)
+        end = max(chinese.end() if chinese else -1, chinese_to)
+        if end >= before and _NAME_IN_CHINESE.fullmatch(text, end, at) and not _has_turned(text, end, at):
+            return "zh", not _MAYBE_VERB.fullmatch(text, end, at)
     elif _INSERTED.search(text, before, at):
         return "zh", False
     return nearest, nearest == "zh"
@@ -167,10 +175,16 @@ def script_after(text: str, at: int, *, final: bool, otherwise: Script) -> Scrip
 
     It is that of the next letter, and `otherwise` where none comes soon.
     """
-    letter = _FIRST_LETTER.match(text, at, at + _LOOK_AHEAD)
-    script = script_of(letter[1]) if letter else None
-    if script is not None:
-        return script
+    limit = at + _LOOK_AHEAD
+    start = at
+    while letter := _FIRST_LETTER.match(text, start, limit):
+        variable = _VARIABLE.match(text, letter.start(1), partial=not final)
+        script = script_of(letter[1])
+        if variable is None and script is not None:
+            return script
+        if variable is not None and variable.partial:
+            return None
+        start = letter.end() if variable is None else variable.end()
     return otherwise if final or len(text) - at >= _LOOK_AHEAD else None
 
 
@@ -205,6 +219,16 @@ def turns_english(text: str, end: int, *, final: bool) -> bool | None:
     if behind is None:
         return False
     return None if behind.partial or (behind.end() == len(text) and not final) else True
+
+
+def is_introduced_in_english(text: str, at: int) -> bool:
+    """Whether the line before the list that `at` begins is English: its numbers are, whatever it lists."""
+    line = _LINE_BEFORE.search(text, max(0, at - LEFT_CONTEXT), at)
+    return (
+        line is not None
+        and _CHINESE.search(line[1]) is None
+        and not _FUNCTION_WORDS.isdisjoint(line[1].lower().split())
+    )
 
 
 def list_number_of(text: str, at: int, *, final: bool) -> str | None:
