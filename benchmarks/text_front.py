@@ -1,7 +1,7 @@
 """What the text front end withholds, against the least that any front end must, and what it costs.
 
 Held back: code points that have been appended and are neither handed on nor silent, after each piece of 4 characters
-of each case of the golden corpus (tests/text_corpus).
+of every second case of the golden corpus (tests/text_corpus): each piece takes a hundred readings.
 
 The least: a front end that reads complete texts as ours does must withhold, after a prefix, whatever is read
 differently when the prefix is continued in different ways. Its continuations here are those of all cases that begin
@@ -37,7 +37,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from text_corpus.corpus import Case, cases, take_all
 
-from cosyduplex_server.text.front import Segment, TextFrontEnd
+from cosyduplex_server.text.front import Segment, TextFrontEnd, warm
 from cosyduplex_server.text.speakable import CJK
 
 FRAGMENT_CHARS = 4
@@ -45,6 +45,7 @@ BATCH_CHARS = 1024  # the most that one call reads
 REPEATS = 5
 BASELINE_RUNS = 300
 WARM_UP_CHARS = 250_000
+GROWTH_CHARS = (62_500, 625_000)  # the longer is a megabyte
 WORD = re.compile(rf"[{CJK}]|[^\W_{CJK}]+|[^\w\s]|_")
 TAILS = (
     # the end, breaks, punctuation
@@ -225,7 +226,7 @@ def figures(values: list[int]) -> dict[str, float]:
 def measure_withheld(corpus: list[Case]) -> dict[str, Any]:
     """Ours against the least, for whole segments and in parts, in all and for each language."""
     rows: dict[str, dict[str, list[int]]] = {}
-    for case in corpus:
+    for case in corpus[::2]:
         least = list(least_withheld(case, corpus))
         found = {
             "whole segments": (withheld(case, in_parts=False), [segments for segments, _ in least]),
@@ -297,12 +298,16 @@ def measure_cost(text: str, **options: Any) -> dict[str, float]:
     }
 
 
-def measure_longest_call(corpus: list[Case]) -> dict[str, float]:
+def measure_longest_call(corpus: list[Case]) -> dict[str, float | str]:
     """The longest call of `next` with 1024 characters of each case, over and over, in CPU time."""
+    warm()
     longest_ms, worst = 0.0, ""
     for case in corpus:
         text = (case.source * (BATCH_CHARS // len(case.source) + 1))[:BATCH_CHARS]
-        best = min(_longest_call_ms(text, case.options) for _ in range(3))
+        best = _longest_call_ms(text, case.options)
+        for _ in range(2):  # another process may have had the core's caches
+            if best > longest_ms:
+                best = min(best, _longest_call_ms(text, case.options))
         if best > longest_ms:
             longest_ms, worst = best, case.id
     return {"longest_call_ms": round(longest_ms, 2), "case": worst}
@@ -346,13 +351,13 @@ def peak_bytes(text: str) -> int:
 
 
 def measure_growth(corpus: list[Case]) -> list[dict[str, float]]:
-    """Function calls and memory for texts up to a million characters."""
+    """Function calls and memory for a short text and a long one."""
     body = (
         "\n\n".join(case.source for case in corpus if not case.options and "<think>" not in case.source)
         + "\n\n"
     )
     rows = []
-    for num_chars in (62_500, 250_000, 1_000_000):
+    for num_chars in GROWTH_CHARS:
         text = (body * (num_chars // len(body) + 1))[:num_chars]
         calls = calls_of(lambda text=text: feed(text, FRAGMENT_CHARS))  # type: ignore[misc]
         rows.append(

@@ -12,7 +12,8 @@ from grpc_tools import protoc
 proto = Path(__file__).parents[1] / "bridges/cosyduplex_bridges/grpc_stubs/cosyvoice.proto"
 sys.path.insert(0, stubs := tempfile.mkdtemp())
 protoc.main(["", f"-I{proto.parent}", f"--python_out={stubs}", f"--grpc_python_out={stubs}", proto.name])
-import cosyvoice_pb2, cosyvoice_pb2_grpc  # noqa: E401, E402
+import cosyvoice_pb2  # noqa: E402
+import cosyvoice_pb2_grpc  # noqa: E402
 
 request = cosyvoice_pb2.Request()
 request.sft_request.spk_id, request.sft_request.tts_text = "中文女", "你好，世界，很高兴认识你。"

@@ -175,10 +175,12 @@ def answers(
         except Failure as exc:
             failure = exc
         except NotReading:
-            # The status would wait behind the message that has no room; a call without one is reset.
-            log.warning("a gRPC client reads nothing and was dropped")
+            log.warning("a gRPC client reads nothing: its call is ended")
+            failure = Failure(ErrorCode.TIMEOUT, "nothing was read for too long")
+        try:
+            await refuse(context, failure)
+        except grpc.aio.InternalError:  # the status had no room before the client went away
             raise asyncio.CancelledError from None
-        await refuse(context, failure)
 
     return answer
 
@@ -211,10 +213,10 @@ async def write(call: Call, message: Any, timeout_s: float) -> None:
     """Writes a message once the client has room for it.
 
     Raises:
-        NotReading: it has had none for `timeout_s`.
+        NotReading: it has had none for `timeout_s`, or is gone.
     """
     try:
         async with asyncio.timeout(timeout_s):
             await call.write(message)
-    except TimeoutError:
+    except (TimeoutError, grpc.aio.InternalError):
         raise NotReading from None

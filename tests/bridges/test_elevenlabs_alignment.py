@@ -27,7 +27,7 @@ def words_of(text: str, ms_per_char: int) -> list[WordMark]:
 
 
 def told(text: str, sizes: list[int], lead_ms: int, ms_per_char: int = 60) -> list[Alignment]:
-    """What the messages tell of a text whose words are known when audio up to `lead_ms` before them is sent."""
+    """What the messages tell of a text whose words are known `lead_ms` before their audio is sent."""
     characters = Characters(RATE_HZ)
     characters.append(text)
     words, end, sent, alignments = words_of(text, ms_per_char), len(text) * ms_per_char, 0, []
@@ -66,7 +66,7 @@ def test_every_character_is_told_once_and_in_order(text: str, sizes: list[int], 
 @given(texts.map("".join), sizes)
 def test_a_clock_of_added_durations_is_right_where_words_are_known(text: str, sizes: list[int]) -> None:
     clock_ms = 0
-    for alignment in told("a " + text, sizes, lead_ms=10_000):
+    for alignment in told(f"a {text} z", sizes, lead_ms=10_000):
         assert clock_ms == alignment.begin
         message = alignment.of_message()
         clock_ms += message["charStartTimesMs"][-1] + message["charDurationsMs"][-1]

@@ -86,4 +86,5 @@ def _kind(failure: Failure) -> tuple[int, str]:
 
 
 def _sentence(failure: Failure) -> str:
-    return f"{failure.message}. {failure.solution or ERROR_KINDS[failure.code].solution}"
+    solution = failure.solution or ERROR_KINDS[failure.code].solution
+    return f"{failure.message.rstrip('.')}. {solution}"

@@ -27,7 +27,6 @@ from cosyduplex_server.text.chinese_written import (
 )
 from cosyduplex_server.text.reading import Reading
 
-
 _DIGITS = regex.compile(f"{D}+")
 
 

@@ -22,7 +22,7 @@ __all__ = ["FlushPoint", "Segment", "TextFrontEnd", "warm"]
 
 # A call takes less than a millisecond, 3 ms with the worst input: no longer may one keep an event loop.
 _CHUNK_CHARS = 256
-_WORK_PER_CALL = 512  # characters, and rules that are tried
+_WORK_PER_CALL = 400  # characters, and rules that are tried
 _MIN_SEGMENT_CHARS = 10
 
 
