@@ -130,11 +130,14 @@ async def run_server(config: Config) -> AsyncIterator[Running]:
         grpc_addresses = await stack.enter_async_context(grpc_servers(bridge))
         workers = await stack.enter_async_context(AsyncExitStack())
         stack.push_async_callback(pool.aclose)
+        # A core that would idle while the workers start.
+        warming = asyncio.create_task(asyncio.to_thread(warm), name="text rules")
         if command is None:
             await _reach_workers(pool, config.workers)
         else:
             await _start_workers(command, config, gateway, workers)
             await pool.wait_ready()
+        await warming
         await asyncio.to_thread(_warm_up, pool.description.sample_rate_hz)
         stack.push_async_callback(gateway.drain, config.drain_timeout)
         urls = tuple(_url(each, config.host, bool(tls)) for each, tls in sockets)
@@ -166,9 +169,8 @@ async def _end(task: asyncio.Task[None]) -> None:
 
 
 def _warm_up(engine_hz: int) -> None:
-    """Does once, off the event loop, what the first session would wait for: libopus, filters, text rules."""
+    """Does once, off the event loop, what the first session would wait for: libopus and the filters."""
     opus_available()
-    warm()
     for rate_hz in PCM_SAMPLE_RATES_HZ if engine_hz else ():
         Resampler(engine_hz, rate_hz)
 

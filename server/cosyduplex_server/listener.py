@@ -110,6 +110,13 @@ class HttpProtocol(HttpToolsProtocol):
             self._write_timer.cancel()
             self._write_timer = None
 
+    def shutdown(self) -> None:
+        """The server ends: a connection that is asked for nothing is closed, with or without its peer."""
+        super().shutdown()
+        if self.transport.is_closing():
+            # TLS would wait for the peer's own goodbye, for half a minute.
+            self.loop.call_later(CLOSE_TIMEOUT_S, self.transport.abort)
+
     def on_message_begin(self) -> None:
         """Starts the clock of a further request on the same connection."""
         super().on_message_begin()

@@ -39,7 +39,7 @@ class ElevenLabsClient(DialectClient):
 
     def until_final(self, context_id: str | None = None) -> list[dict[str, Any]]:
         """The messages up to the last one, of one context where it is named; those alone."""
-        found = []
+        found: list[dict[str, Any]] = []
         while not found or not found[-1].get("isFinal"):
             message = self.next()
             if message.get("contextId") == context_id:

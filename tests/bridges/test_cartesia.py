@@ -129,7 +129,7 @@ def test_without_a_buffer_each_submission_is_spoken_and_answered(client: Dialect
 
 
 def test_contexts_are_spoken_at_once_and_never_mix(scripted: Callable[..., DialectClient]) -> None:
-    client = scripted(ms_per_char=40, chunk_ms=200, realtime_factor=0.3)
+    client = scripted(ms_per_char=40, chunk_ms=100, realtime_factor=1.0)
     for number in range(3):
         client.say(last(f"The context number {number}.", f"context {number}"))
     ends: list[Message] = []

@@ -32,7 +32,8 @@ def speak(
 
 def timed(answer: Answer) -> tuple[bytes, list[tuple[str, float, float]]]:
     """The audio, and when each character begins and ends."""
-    audio, told = b"", []
+    audio = b""
+    told: list[tuple[str, float, float]] = []
     for line in answer.body.splitlines():
         chunk = json.loads(line)
         audio += base64.b64decode(chunk["audio_base64"])
@@ -109,7 +110,8 @@ def test_a_speed_beyond_the_engines_is_its_nearest_and_is_told(scripted: Scripte
 
 def test_nulls_are_as_good_as_nothing(scripted: Scripted) -> None:
     fields = ("model_id", "language_code", "voice_settings", "seed", "apply_text_normalization", "next_text")
-    assert speak(scripted, **dict.fromkeys(fields)).status == 200
+    nulls: dict[str, Any] = dict.fromkeys(fields)
+    assert speak(scripted, **nulls).status == 200
 
 
 # --- what is wrong

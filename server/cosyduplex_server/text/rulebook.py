@@ -20,7 +20,7 @@ WAIT, NONE = -1, 0
 # The first characters of an expression are remembered with the readings that may begin so: few, for most
 # words none, and each that must be tried costs about a microsecond.
 _REMEMBERED_CHARS = 5
-_MOST_REMEMBERED = 1 << 11
+_MOST_REMEMBERED = 1 << 14  # of all rules together: some 4 MB
 _TRIALS_TO_REMEMBER = 3  # what finding out about one rule costs
 
 # A pattern that runs on, as on 256 letters and digits without a space, takes several times as long.
@@ -109,6 +109,27 @@ def _without_lookbehind(pattern: regex.Pattern[str]) -> regex.Pattern[str] | Non
     return regex.compile("".join(parts) + source[copied:], pattern.flags) if parts else pattern
 
 
+class _Memory:
+    """What all rules remember of beginnings, bounded together: texts choose what is remembered."""
+
+    def __init__(self) -> None:
+        self._parts: list[dict[str, tuple[_Rule, ...]]] = []
+        self._num_entries = 0
+
+    def part(self) -> dict[str, tuple[_Rule, ...]]:
+        """A part for the rules of one character."""
+        self._parts.append({})
+        return self._parts[-1]
+
+    def make_room(self) -> None:
+        """Counts an entry that is about to be made; forgets everything where there are too many."""
+        if self._num_entries >= _MOST_REMEMBERED:
+            for part in self._parts:
+                part.clear()
+            self._num_entries = 0
+        self._num_entries += 1
+
+
 class Rules:
     """What may begin with one character, the first that applies winning.
 
@@ -116,10 +137,11 @@ class Rules:
         num_trials: Rules tried so far, and as much for long texts and other work.
     """
 
-    def __init__(self, rules: Sequence[_Rule]) -> None:
+    def __init__(self, rules: Sequence[_Rule], memory: _Memory) -> None:
         self.num_trials = 0
         self._rules = tuple(rules)
-        self._remembered: dict[str, tuple[_Rule, ...]] = {}
+        self._memory = memory
+        self._remembered = memory.part()
 
     def warm(self) -> None:
         """Compiles the patterns."""
@@ -175,8 +197,7 @@ class Rules:
             fewer = self._that_may_begin_with(prefix[:-1]) if len(prefix) > 1 else self._rules
             rules = tuple(rule for rule in fewer if rule.may_begin_with(prefix))
             self.num_trials += _TRIALS_TO_REMEMBER * len(fewer)
-            if len(self._remembered) >= _MOST_REMEMBERED:
-                self._remembered.clear()
+            self._memory.make_room()
             self._remembered[prefix] = rules
         return rules
 
@@ -192,6 +213,7 @@ class Rulebook:
         ]
         chinese_rules = [(reading.first, _Rule(reading)) for reading in chinese]
         made: dict[tuple[_Rule, ...], Rules] = {}
+        memory = _Memory()
         for char in frozenset[str]().union(*(first for first, _ in (*english_rules, *chinese_rules))):
             in_english = tuple(rule for first, rule in english_rules if char in first)
             in_chinese = tuple(rule for first, rule in chinese_rules if char in first)
@@ -207,7 +229,9 @@ class Rulebook:
             scripts: tuple[tuple[Script, tuple[_Rule, ...]], ...] = (("en", in_english), ("zh", in_chinese))
             for of_script, rules in scripts:
                 if rules:
-                    self._rules[of_script][char] = made.get(rules) or made.setdefault(rules, Rules(rules))
+                    self._rules[of_script][char] = made.get(rules) or made.setdefault(
+                        rules, Rules(rules, memory)
+                    )
         self.firsts = frozenset(self._rules["en"]) | frozenset(self._rules["zh"])
 
     def warm(self) -> None:
