@@ -4,7 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
-PYTEST_ARGS ?= -n 2
+# More processes than cores: servers under test spend their time waiting.
+PYTEST_ARGS ?= -n 3
 
 # Whatever has been done already is a file here, so that a second start costs nothing.
 PYTHON_READY := $(VENV)/.python-ready

@@ -283,7 +283,9 @@ class RealtimeDialect(Dialect):
             self._open = None
 
     def _cancel(self) -> None:
-        dropped = [*([] if self._heard is None else [self._heard]), *self._waiting]
+        begun = [*([] if self._heard is None else [self._heard]), *self._waiting]
+        # One that was cancelled a moment ago is still being let go of.
+        dropped = [speech for speech in begun if not speech.utterance.is_cancelled]
         pending = next((speech for speech in dropped if not speech.is_settled), None)
         if self._response is None and pending is None:
             raise bad_field("there is no response to cancel")
