@@ -41,8 +41,9 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
         pytest.skip("libopus is not installed")
 
 
-# Fixed ports would be everybody's at once; tests of these doors name their own.
-NO_GRPC = ("--triton-grpc-port", "0", "--cosyvoice-grpc-port", "0")
+# Fixed ports would be everybody's at once; tests of these doors name their own. A second process of the
+# embedded voice takes as long to start as the server.
+LEAN = ("--triton-grpc-port", "0", "--cosyvoice-grpc-port", "0", "--voice-processes", "1")
 
 
 class ServerProcess:
@@ -58,7 +59,7 @@ class ServerProcess:
         self._log = tempfile.TemporaryFile()
         # The prelude makes the machine another one: without a library, say.
         code = f"{prelude}\nimport sys\nfrom cosyduplex_server.cli import main\nsys.exit(main(sys.argv[1:]))"
-        command = [sys.executable, "-c", code, "serve", "--port", "0", "--log-format", "json", *NO_GRPC]
+        command = [sys.executable, "-c", code, "serve", "--port", "0", "--log-format", "json", *LEAN]
         self.process = subprocess.Popen(
             [*command, *options],
             stdout=subprocess.PIPE,

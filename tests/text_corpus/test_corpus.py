@@ -16,6 +16,13 @@ CASES = cases()
 PLANNED = CASES[::6]
 
 case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+# A test each would be thousands.
+kind = pytest.mark.parametrize("kind", sorted({case.id.rpartition("-")[0] for case in CASES}))
+
+
+def of(kind: str) -> list[Case]:
+    """The cases of one kind."""
+    return [case for case in CASES if case.id.rpartition("-")[0] == kind]
 
 
 # --- The corpus itself
@@ -61,9 +68,10 @@ def check_places(segments: list[Segment], source: str) -> None:
         assert segment.offsets[-2] < segment.source_end <= len(source)
 
 
-@case
-def test_each_spoken_character_stands_for_one_of_the_text(case: Case) -> None:
-    check_places(speak(case), case.source)
+@kind
+def test_each_spoken_character_stands_for_one_of_the_text(kind: str) -> None:
+    for case in of(kind):
+        check_places(speak(case), case.source)
 
 
 def spoken_words(segment: Segment) -> list[tuple[int, int]]:
@@ -72,27 +80,29 @@ def spoken_words(segment: Segment) -> list[tuple[int, int]]:
     return [(start, stop - 1) for start, stop in pairwise(ends) if stop - 1 > start]
 
 
-@case
-def test_each_spoken_word_has_a_place_of_its_own_in_the_text(case: Case) -> None:
-    places = [
-        (segment.offsets[start], segment.offsets[stop])
-        for segment in speak(case)
-        for start, stop in spoken_words(segment)
-    ]
-    for start, stop in places:
-        assert 0 <= start <= stop <= len(case.source)
-    assert all(before[0] <= after[0] for before, after in pairwise(places))
+@kind
+def test_each_spoken_word_has_a_place_of_its_own_in_the_text(kind: str) -> None:
+    for case in of(kind):
+        places = [
+            (segment.offsets[start], segment.offsets[stop])
+            for segment in speak(case)
+            for start, stop in spoken_words(segment)
+        ]
+        for start, stop in places:
+            assert 0 <= start <= stop <= len(case.source), case.id
+        assert all(before[0] <= after[0] for before, after in pairwise(places)), case.id
 
 
 # --- However it is split
 
 
-@case
-def test_a_cut_at_every_place_changes_nothing(case: Case) -> None:
-    whole = speak(case)
-    for place in range(1, len(case.source)):
-        assert speak(case, [case.source[:place], case.source[place:]]) == whole, place
-    assert speak(case, list(case.source)) == whole
+@kind
+def test_a_cut_at_every_place_changes_nothing(kind: str) -> None:
+    for case in of(kind):
+        whole = speak(case)
+        for place in range(1, len(case.source)):
+            assert speak(case, [case.source[:place], case.source[place:]]) == whole, (case.id, place)
+        assert speak(case, list(case.source)) == whole, case.id
 
 
 def pieces(text: str, sizes: list[int]) -> list[str]:
