@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -63,10 +63,9 @@ class Bridge:
         """The last bytes of a stream."""
         return await self._in_thread(encoder.finish) if encoder.threaded else encoder.finish()
 
-    async def _in_thread(self, step: object, *args: bytes) -> bytes:
+    async def _in_thread(self, step: Callable[..., bytes], *args: bytes) -> bytes:
         loop = asyncio.get_running_loop()
-        data: bytes = await loop.run_in_executor(self.gateway.encode_pool, step, *args)  # type: ignore[arg-type]
-        return data
+        return await loop.run_in_executor(self.gateway.encode_pool, step, *args)
 
     async def audio(self, utterance: Utterance, encoder: Encoder) -> AsyncIterator[bytes]:
         """A whole utterance as bytes of one stream, piece by piece; other events are passed over.

@@ -53,9 +53,13 @@ def servers() -> Iterator[Callable[..., Scripted]]:
             folder.mkdir()
             spoken, voices = Journal(folder / "spoken"), Journal(folder / "voices")
             worker = FakeWorker(folder, open_log=str(spoken.file), voice_log=str(voices.file), **script)
-            server = ServerProcess(
-                "--workers", worker.address, "--voices-dir", str(folder / "added"), *options
-            )
+            try:
+                server = ServerProcess(
+                    "--workers", worker.address, "--voices-dir", str(folder / "added"), *options
+                )
+            except BaseException:
+                worker.close()
+                raise
             started.append((worker, server))
             return Scripted(server, spoken, voices)
 
